@@ -1,0 +1,53 @@
+// swift-tools-version: 6.2
+import PackageDescription
+
+// Every target sees only those that stand above it: see ARCHITECTURE.md, "Who may import whom".
+let settings: [SwiftSetting] = [
+    .enableUpcomingFeature("ExistentialAny"),
+    .enableUpcomingFeature("InternalImportsByDefault"),
+    .enableUpcomingFeature("MemberImportVisibility"),
+    .treatAllWarnings(as: .error),
+]
+
+func library(_ name: String, _ dependencies: [Target.Dependency], path: String? = nil) -> Target {
+    .target(name: name, dependencies: dependencies, path: path, swiftSettings: settings)
+}
+
+func tool(_ name: String, _ dependencies: [Target.Dependency], path: String? = nil) -> Target {
+    .executableTarget(name: name, dependencies: dependencies, path: path, swiftSettings: settings)
+}
+
+func tests(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
+    .testTarget(name: name, dependencies: dependencies, swiftSettings: settings)
+}
+
+let package = Package(
+    name: "umbra",
+    targets: [
+        .systemLibrary(name: "CLinux"),
+        .systemLibrary(name: "CYAML", pkgConfig: "yaml-0.1", providers: [.apt(["libyaml-dev"])]),
+
+        library("CoreLoop", ["CLinux"]),
+        library("HTTP", ["CLinux", "CoreLoop"]),
+        library("Upstream", ["CLinux", "CoreLoop", "HTTP"]),
+        library("Mirror", ["CLinux", "CoreLoop", "HTTP", "Upstream"]),
+        library("Proxy", ["CLinux", "CoreLoop", "HTTP", "Upstream", "Mirror"]),
+        library("Configuration", ["CYAML", "CLinux", "CoreLoop", "HTTP", "Upstream", "Mirror", "Proxy"]),
+        library("Admin", ["CLinux", "CoreLoop", "HTTP", "Upstream", "Mirror", "Proxy", "Configuration"]),
+        library("Load", ["CLinux", "CoreLoop"], path: "Benchmarks/Load"),
+        tool("umbra", ["CLinux", "CoreLoop", "HTTP", "Upstream", "Mirror", "Proxy", "Configuration", "Admin", "Load"]),
+
+        tool("LatencyOverhead", ["CLinux", "CoreLoop", "Load"], path: "Benchmarks/LatencyOverhead"),
+        tool("SamplingAccuracy", ["CLinux", "CoreLoop", "Load"], path: "Benchmarks/SamplingAccuracy"),
+        tool("HeadParse", ["CLinux", "CoreLoop", "HTTP"], path: "Benchmarks/HeadParse"),
+
+        tests("CoreLoopTests", ["CLinux", "CoreLoop"]),
+        tests("HTTPTests", ["CoreLoop", "HTTP"]),
+        tests("MirrorTests", ["CLinux", "CoreLoop", "HTTP", "Upstream", "Mirror"]),
+        tests("ProxyTests", ["CLinux", "CoreLoop", "HTTP", "Upstream", "Mirror", "Proxy"]),
+        tests("ConfigurationTests", ["CoreLoop", "HTTP", "Upstream", "Mirror", "Proxy", "Configuration"]),
+        tests("SimulationTests", ["CLinux", "CoreLoop", "HTTP", "Upstream", "Mirror", "Proxy"]),
+        tests("TidyTests", []),
+    ],
+    swiftLanguageModes: [.v6]
+)

@@ -1,0 +1,58 @@
+// What `import Glibc` leaves out: epoll, eventfd, signalfd, and the variadic or
+// macro-only calls that Swift cannot import. Do not define _GNU_SOURCE here: release
+// builds pass, then `swift test` fails merging fd_set.
+#pragma once
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <sched.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdint.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/random.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/timerfd.h>
+#include <sys/uio.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+// GNU extensions that need a declaration by hand.
+extern int accept4(int fd, struct sockaddr *address, socklen_t *length, int flags);
+extern int pipe2(int fds[2], int flags);
+extern int memfd_create(const char *name, unsigned int flags);
+extern int fallocate(int fd, int mode, off_t offset, off_t length);
+
+#define UMBRA_MFD_CLOEXEC 0x0001U
+#define UMBRA_FALLOC_PUNCH_HOLE (0x02 | 0x01) /* PUNCH_HOLE | KEEP_SIZE */
+
+static inline int umbra_fcntl(int fd, int command, int argument) { return fcntl(fd, command, argument); }
+static inline int umbra_open(const char *path, int flags, mode_t mode) { return open(path, flags, mode); }
+static inline int umbra_prctl(int option, unsigned long argument) { return prctl(option, argument, 0, 0, 0); }
+static inline int umbra_errno(void) { return errno; }
+
+// The affinity mask of the calling thread: 1,024 CPUs, as the kernel's own cpu_set_t.
+struct umbra_cpu_mask { uint64_t words[16]; };
+static inline long umbra_getaffinity(struct umbra_cpu_mask *mask) {
+    return syscall(SYS_sched_getaffinity, 0, sizeof *mask, mask);
+}
+static inline long umbra_setaffinity(const struct umbra_cpu_mask *mask) {
+    return syscall(SYS_sched_setaffinity, 0, sizeof *mask, mask);
+}
+static inline int umbra_wait_exited(int status) { return WIFEXITED(status); }
+static inline int umbra_wait_status(int status) { return WEXITSTATUS(status); }
+static inline int umbra_wait_signalled(int status) { return WIFSIGNALED(status); }
+static inline int umbra_wait_signal(int status) { return WTERMSIG(status); }
