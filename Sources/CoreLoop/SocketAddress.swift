@@ -1,4 +1,4 @@
-import CLinux
+public import CLinux
 
 /// An IPv4, IPv6 or Unix-domain address, as the kernel takes it.
 ///

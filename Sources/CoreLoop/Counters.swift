@@ -1,0 +1,53 @@
+public import Synchronization
+
+/// One 64-bit cell of shared memory. One process writes it, any may read it.
+///
+/// With one writer, load and store are enough: 0.1 ns, where an atomic add costs 9.
+public struct Cell: Sendable, Copyable {
+    @usableFromInline nonisolated(unsafe) let pointer: UnsafeMutablePointer<Atomic<UInt64>>
+
+    @inlinable
+    public init(_ pointer: UnsafeMutablePointer<Atomic<UInt64>>) { self.pointer = pointer }
+
+    @inlinable public var value: UInt64 { pointer.pointee.load(ordering: .relaxed) }
+
+    @inlinable public func set(_ value: UInt64) { pointer.pointee.store(value, ordering: .relaxed) }
+
+    @inlinable
+    public func add(_ amount: UInt64 = 1) {
+        pointer.pointee.store(pointer.pointee.load(ordering: .relaxed) &+ amount, ordering: .relaxed)
+    }
+
+    @inlinable public func subtract(_ amount: UInt64 = 1) { add(0 &- amount) }
+
+    /// Keeps the largest value seen: a high-water mark.
+    @inlinable
+    public func raise(to value: UInt64) { if value > self.value { set(value) } }
+
+    @inlinable public var acquired: UInt64 { pointer.pointee.load(ordering: .acquiring) }
+
+    @inlinable public func publish(_ value: UInt64) { pointer.pointee.store(value, ordering: .releasing) }
+}
+
+/// A row of cells named by an enum's cases.
+public struct CounterRow<Name: RawRepresentable & CaseIterable & Sendable>: Sendable where Name.RawValue == Int {
+    @usableFromInline nonisolated(unsafe) let base: UnsafeMutablePointer<Atomic<UInt64>>
+
+    @inlinable
+    public init(_ base: UnsafeMutablePointer<Atomic<UInt64>>) { self.base = base }
+
+    /// Takes room for one row of `plan`; nil while the plan only counts.
+    public init?(plan: inout MemoryPlan) {
+        guard let base = plan.take(Atomic<UInt64>.self, count: Name.allCases.count) else { return nil }
+        self.base = base
+    }
+
+    @inlinable @inline(__always)
+    public subscript(_ name: Name) -> Cell { Cell(base + name.rawValue) }
+
+    @inlinable @inline(__always)
+    public func add(_ name: Name, _ amount: UInt64 = 1) { self[name].add(amount) }
+
+    @inlinable
+    public func value(_ name: Name) -> UInt64 { self[name].value }
+}
