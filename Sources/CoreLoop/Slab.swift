@@ -19,16 +19,16 @@ public struct Slab<Element: BitwiseCopyable>: ~Copyable {
     @usableFromInline let slots: UnsafeMutablePointer<Slot>
     @usableFromInline let state: UnsafeMutablePointer<State>
     private let memory: SharedMemory
-    private let slotMemory: SharedMemory
     public let capacity: Int
 
     public init(capacity: Int) throws(SystemError) {
         precondition(capacity > 0 && capacity <= Limits.slabSlotsMax)
         self.capacity = capacity
-        memory = try .plain(byteCount: capacity * MemoryLayout<Element>.stride)
-        slotMemory = try .plain(byteCount: capacity * MemoryLayout<Slot>.stride)
+        // One mapping for both: elements first, then the slots' own records.
+        let elementBytes = (capacity * MemoryLayout<Element>.stride + 63) & ~63
+        memory = try .plain(byteCount: elementBytes + capacity * MemoryLayout<Slot>.stride)
         elements = memory.base.assumingMemoryBound(to: Element.self)
-        slots = slotMemory.base.assumingMemoryBound(to: Slot.self)
+        slots = (memory.base + elementBytes).assumingMemoryBound(to: Slot.self)
         state = .allocate(capacity: 1)
         state.initialize(to: State())
     }
