@@ -124,7 +124,7 @@ public struct BlockPool: ~Copyable {
 }
 
 /// A run of bytes in a block.
-public struct Slice: Equatable, Sendable {
+public struct Slice: BitwiseCopyable, Equatable, Sendable {
     public var slot: UInt32
     public var offset: UInt32
     public var count: UInt32
@@ -138,7 +138,7 @@ public struct Slice: Equatable, Sendable {
 }
 
 /// A first-in-first-out list of slices, its nodes in a `SlicePool`. Each slice holds a reference to its block.
-public struct SliceQueue {
+public struct SliceQueue: BitwiseCopyable, Sendable {
     @usableFromInline var head = SlicePool.none
     @usableFromInline var tail = SlicePool.none
     @usableFromInline var slices: UInt32 = 0

@@ -1,0 +1,129 @@
+public import CoreLoop
+import Synchronization
+
+/// Counted by the worker for each route and shadow. `eligible = sampled + notSampled`.
+public enum LaneCounter: Int, CaseIterable, Sendable { case eligible, sampled, notSampled }
+
+/// Counted by the worker for each shadow, when a copy's return arrives.
+public struct ShadowTally: Sendable {
+    public let sent: Cell
+    let drops: CounterRow<DropReason>
+    let outcomes: CounterRow<CopyResult>
+    /// Copies handed over whose return is still to come: `sampled = sent + Σ dropped + outstanding` at any moment.
+    public let outstanding: Cell
+
+    init?(plan: inout MemoryPlan) {
+        let cells = plan.take(Atomic<UInt64>.self, count: 2)
+        let drops = CounterRow<DropReason>(plan: &plan)
+        let outcomes = CounterRow<CopyResult>(plan: &plan)
+        guard let cells, let drops, let outcomes else { return nil }
+        sent = Cell(cells)
+        outstanding = Cell(cells + 1)
+        self.drops = drops
+        self.outcomes = outcomes
+    }
+
+    @inlinable public func dropped(_ reason: DropReason) -> Cell { drop(reason) }
+    @usableFromInline func drop(_ reason: DropReason) -> Cell { drops[reason] }
+    public func results(_ result: CopyResult) -> Cell { outcomes[result] }
+
+    public var droppedTotal: UInt64 { DropReason.allCases.reduce(0) { $0 + drops[$1].value } }
+    public var resultsTotal: UInt64 { CopyResult.allCases.reduce(0) { $0 + outcomes[$1].value } }
+}
+
+/// Written by the worker about its half of the mirror.
+public enum TapGauge: Int, CaseIterable, Sendable {
+    case blocksOnLoan, blocksOnLoanHigh, ringDepthHigh, ticketsUsed, bytesCopied, wakes
+}
+
+/// Written by a shadow process for each shadow.
+public enum ShadowGauge: Int, CaseIterable, Sendable {
+    case inFlight, inFlightHigh, connectionsOpen, connectionsIdle, connects, connectFailures
+    /// 0 closed, 1 open, 2 half open.
+    case breakerState
+    case breakerOpened
+    /// Until when copies are held back after Retry-After, monotonic nanoseconds; 0 where they are not.
+    case coolDownUntil
+    case answerBytes
+}
+
+/// Who may say whether mirroring is on; read by every worker once a turn.
+public enum MirrorControl: Int, CaseIterable, Sendable {
+    /// 0 or 1.
+    case enabled
+    /// Raised by whoever changes something here.
+    case version
+}
+
+/// The mirror's part of the board: shared by all processes, each cell with one writer.
+public struct MirrorBoard: Sendable {
+    public let control: CounterRow<MirrorControl>
+    /// The epoch of each shadow process, from 1; raised by the supervisor after its death.
+    public let shadowEpochs: [Cell]
+    /// The send times of each shadow's cap, shared by all shadow processes.
+    public let caps: [QPSCap]
+    private let lanes: [CounterRow<LaneCounter>]
+    private let tallies: [ShadowTally]
+    private let taps: [CounterRow<TapGauge>]
+    private let gauges: [CounterRow<ShadowGauge>]
+    private let latencies: [Histogram]
+    public let shape: Shape
+
+    /// How many of each there are.
+    public struct Shape: Sendable, Equatable {
+        public var workers: Int
+        public var routes: Int
+        public var shadowProcesses: Int
+        /// `limits.qps` of each shadow: the cap's ring holds as many times, and room for a reload.
+        public var qps: [Double]
+
+        public var shadows: Int { qps.count }
+
+        public init(workers: Int, routes: Int, shadowProcesses: Int, qps: [Double]) {
+            self.workers = workers
+            self.routes = routes
+            self.shadowProcesses = shadowProcesses
+            self.qps = qps
+        }
+    }
+
+    /// Takes the board's room of `plan`; nil while the plan only counts.
+    public init?(plan: inout MemoryPlan, shape: Shape) {
+        self.shape = shape
+        let control = CounterRow<MirrorControl>(plan: &plan)
+        let epochs = (0..<shape.shadowProcesses).map { _ in plan.take(Atomic<UInt64>.self, count: 8) }
+        let caps = shape.qps.map { QPSCap(plan: &plan, capacity: QPSCap.capacity(for: $0)) }
+        let lanes = (0..<shape.workers * shape.routes * shape.shadows).map { _ in
+            CounterRow<LaneCounter>(plan: &plan)
+        }
+        let tallies = (0..<shape.workers * shape.shadows).map { _ in ShadowTally(plan: &plan) }
+        let taps = (0..<shape.workers).map { _ in CounterRow<TapGauge>(plan: &plan) }
+        let perProcess = shape.shadowProcesses * shape.shadows
+        let gauges = (0..<perProcess).map { _ in CounterRow<ShadowGauge>(plan: &plan) }
+        let latencies = (0..<perProcess).map { _ in Histogram(plan: &plan) }
+        guard let control else { return nil }
+        self.control = control
+        shadowEpochs = epochs.map { Cell($0!) }
+        self.caps = caps.map { $0! }
+        self.lanes = lanes.map { $0! }
+        self.tallies = tallies.map { $0! }
+        self.taps = taps.map { $0! }
+        self.gauges = gauges.map { $0! }
+        self.latencies = latencies.map { $0! }
+    }
+
+    public func lane(worker: Int, route: Int, shadow: Int) -> CounterRow<LaneCounter> {
+        lanes[(worker * shape.routes + route) * shape.shadows + shadow]
+    }
+
+    public func tally(worker: Int, shadow: Int) -> ShadowTally { tallies[worker * shape.shadows + shadow] }
+
+    public func tap(worker: Int) -> CounterRow<TapGauge> { taps[worker] }
+
+    public func gauges(process: Int, shadow: Int) -> CounterRow<ShadowGauge> {
+        gauges[process * shape.shadows + shadow]
+    }
+
+    /// From a copy's first byte to the end of its answer; whole answers only.
+    public func latency(process: Int, shadow: Int) -> Histogram { latencies[process * shape.shadows + shadow] }
+}

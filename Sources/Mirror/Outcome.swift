@@ -1,0 +1,75 @@
+/// Why a sampled request was not sent to the shadow. `sampled = sent + Σ dropped{reason}`.
+public enum DropReason: Int, CaseIterable, Sendable {
+    /// The request's body is longer than `max_body_bytes`.
+    case bodyTooLarge
+    /// `blocks_on_loan_max` blocks are already lent.
+    case loanLimit
+    /// The ring to the shadow process is full.
+    case queueFull
+    /// No record for another copy: ring_depth copies are under way.
+    case captureLimit
+    /// `limits.in_flight` copies are at the shadow already.
+    case inFlightLimit
+    /// `limits.qps` sends within the last second.
+    case qpsCap
+    /// The breaker is open after repeated failures.
+    case breakerOpen
+    /// The shadow asked for a pause: 429 or 503 with Retry-After.
+    case coolDown
+    /// No connection to the shadow could be made.
+    case connectFailed
+    /// The client went away before its request was whole.
+    case clientAborted
+    /// No shadow process is attached.
+    case shadowDown
+    /// The shadow process died before it sent the copy.
+    case shadowRestarted
+    /// The worker died before the copy was sent.
+    case workerRestarted
+    /// The copy waited longer than the shadow's timeout.
+    case stale
+    /// The copy's head could not be read or sanitised.
+    case invalidCopy
+
+    /// The label of `umbra_mirror_dropped_total`.
+    public var label: String {
+        switch self {
+        case .bodyTooLarge: "body_too_large"
+        case .loanLimit: "loan_limit"
+        case .queueFull: "queue_full"
+        case .captureLimit: "capture_limit"
+        case .inFlightLimit: "in_flight_limit"
+        case .qpsCap: "qps_cap"
+        case .breakerOpen: "breaker_open"
+        case .coolDown: "cool_down"
+        case .connectFailed: "connect_failed"
+        case .clientAborted: "client_aborted"
+        case .shadowDown: "shadow_down"
+        case .shadowRestarted: "shadow_restarted"
+        case .workerRestarted: "worker_restarted"
+        case .stale: "stale"
+        case .invalidCopy: "invalid_copy"
+        }
+    }
+}
+
+/// What became of a copy that was sent. `sent = ok + error + timeout + cancelled`.
+public enum CopyResult: Int, CaseIterable, Sendable {
+    /// A whole, well-formed answer with a status below 500.
+    case ok
+    /// A status of 500 or above, a reset, a malformed or too long answer.
+    case error
+    case timeout
+    /// Given up by us: the shadow or worker process ended.
+    case cancelled
+
+    /// The label of `umbra_mirror_results_total`.
+    public var label: String {
+        switch self {
+        case .ok: "ok"
+        case .error: "error"
+        case .timeout: "timeout"
+        case .cancelled: "cancelled"
+        }
+    }
+}

@@ -1,0 +1,72 @@
+public import CoreLoop
+public import Synchronization
+
+/// At most `qps` sends in any sliding second, over all processes that share the memory.
+///
+/// A ring of send times, taken by compare-and-swap: the send number n may go once the send number n − qps
+/// is more than a window old. A token bucket would not do: its burst and its refill together
+/// fill one window twice.
+public struct QPSCap: Sendable {
+    /// The window is longer than a second by this much: a send that is late on the wire must not
+    /// fall into one second with those that came a second later.
+    public static let marginNs: UInt64 = 20_000_000
+    public static let secondNs: UInt64 = 1_000_000_000
+    /// Turns that one call takes when others are sending at the same time; then it refuses.
+    static let attemptsMax = 64
+
+    @usableFromInline nonisolated(unsafe) let sends: UnsafeMutablePointer<Atomic<UInt64>>
+    @usableFromInline nonisolated(unsafe) let times: UnsafeMutablePointer<Atomic<UInt64>>
+    public let capacity: Int
+
+    /// Times that are kept for a cap of `qps`; a reload may raise the cap up to this many.
+    public static func capacity(for qps: Double) -> Int {
+        max(1_024, Int(min(qps, ShadowSettings.qpsMax).rounded(.up)) + 1)
+    }
+
+    /// Takes the room of `plan`; nil while the plan only counts.
+    public init?(plan: inout MemoryPlan, capacity: Int) {
+        self.capacity = capacity
+        let sends = plan.take(Atomic<UInt64>.self, count: 8)
+        let times = plan.take(Atomic<UInt64>.self, count: capacity)
+        guard let sends, let times else { return nil }
+        self.sends = sends
+        self.times = times
+    }
+
+    /// Takes the right to send one copy now. `clock` is read after the position, so that times in the ring ascend.
+    ///
+    /// A whole part of `qps` counts: 2.5 sends two in any second. Below 1 it is one send in 1/qps seconds; 0 is never.
+    public func take(qps: Double, clock: () -> Instant) -> Bool {
+        guard qps > 0 else { return false }
+        let count = qps < 1 ? 1 : UInt64(min(qps, Double(capacity)))
+        let window = (qps < 1 ? UInt64(Double(Self.secondNs) / qps) : Self.secondNs) + Self.marginNs
+        for _ in 0..<Self.attemptsMax {
+            let number = sends.pointee.load(ordering: .acquiring)
+            let place = times + Int(number % UInt64(capacity))
+            let old = place.pointee.load(ordering: .acquiring)
+            let previous = number == 0 ? 0 : time(of: number - 1)
+            if old != 0 && old >= previous {
+                // The place already holds this number's time, not that of a round ago: another process
+                // took the number and has not moved on yet, or died before it could.
+                advance(from: number)
+                continue
+            }
+            let now = clock().nanoseconds
+            if number >= count, time(of: number - count) + window > now { return false }
+            let (taken, _) = place.pointee.compareExchange(
+                expected: old, desired: now, ordering: .acquiringAndReleasing)
+            advance(from: number)
+            if taken { return true }
+        }
+        return false
+    }
+
+    private func time(of number: UInt64) -> UInt64 {
+        times[Int(number % UInt64(capacity))].load(ordering: .acquiring)
+    }
+
+    private func advance(from number: UInt64) {
+        _ = sends.pointee.compareExchange(
+            expected: number, desired: number + 1, ordering: .acquiringAndReleasing)
+    }
+}
