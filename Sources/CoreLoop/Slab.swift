@@ -2,7 +2,7 @@
 ///
 /// The memory is mapped lazily: an element costs memory once it was first used. A slot's
 /// generation moves on when it is freed, so that a token of its former life no longer fits.
-public struct Slab<Element: BitwiseCopyable>: ~Copyable {
+public struct Slab<Element>: ~Copyable {
     @usableFromInline struct State {
         @usableFromInline var fresh = 0
         @usableFromInline var firstFree = -1
@@ -23,6 +23,7 @@ public struct Slab<Element: BitwiseCopyable>: ~Copyable {
 
     public init(capacity: Int) throws(SystemError) {
         precondition(capacity > 0 && capacity <= Limits.slabSlotsMax)
+        precondition(_isPOD(Element.self), "a slab never runs a destructor")
         self.capacity = capacity
         // One mapping for both: elements first, then the slots' own records.
         let elementBytes = (capacity * MemoryLayout<Element>.stride + 63) & ~63

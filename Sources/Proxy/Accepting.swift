@@ -1,0 +1,110 @@
+import CLinux
+import CoreLoop
+import HTTP
+
+extension ProxyWorker {
+    /// Takes new connections off a listener, at most `acceptsPerTurnMax`: it is level-triggered and says so again.
+    func acceptClients(_ place: Int) {
+        guard listeners[place].fd >= 0, !isDraining else { return }
+        var storage = sockaddr_storage()
+        var length = socklen_t(0)
+        for _ in 0..<CoreLoop.Limits.acceptsPerTurnMax {
+            switch Socket.accept(listeners[place].fd, &storage, &length) {
+            case .connection(let fd): open(fd, &storage, isUnix: listeners[place].isUnix)
+            case .wouldBlock: return
+            case .aborted: continue
+            case .exhausted:
+                pauseAccepting()
+                return
+            }
+        }
+    }
+
+    private func open(_ fd: Int32, _ storage: UnsafeMutablePointer<sockaddr_storage>, isUnix: Bool) {
+        guard let slot = clients.insert(ClientConnection(fd: fd)) else {
+            refuse(fd)
+            return
+        }
+        counters.add(.connectionsAccepted)
+        clients[slot].pointee.address.set(storage)
+        do throws(SystemError) {
+            try epoll.add(fd, Token(kind: Kind.client, slot: slot, generation: clients.generation(slot)))
+        } catch {
+            // No memory in the kernel for one more watch: as good as no descriptor.
+            close(fd)
+            clients.remove(slot)
+            pauseAccepting()
+            return
+        }
+        schedule(client: slot, ms: settings.limits.headTimeoutMs)
+    }
+
+    /// Answers a connection over the limit: 503, as far as it fits into the socket, and a close.
+    private func refuse(_ fd: Int32) {
+        counters.add(.connectionsRefused)
+        // What the client has sent is read first: unread bytes would turn the close into a reset,
+        // and a reset may overtake the answer.
+        withUnsafeTemporaryAllocation(byteCount: 4_096, alignment: 16) { scratch in
+            _ = Socket.receive(fd, scratch.baseAddress!, scratch.count)
+            var writer = HeadWriter(scratch)
+            GatewayAnswer.write(.tooManyConnections, isHead: false, closes: true, wallMs: wallMs, forwarding, &writer)
+            _ = Socket.send(fd, scratch.baseAddress!, writer.count)
+        }
+        Socket.shutdownWrites(fd)
+        close(fd)
+    }
+
+    private func pauseAccepting() {
+        counters.add(.acceptsPaused)
+        for listener in listeners where listener.fd >= 0 { epoll.remove(listener.fd) }
+        acceptPausedUntil = now.milliseconds + UInt64(ProxyLimits.acceptPauseMs)
+    }
+
+    func resumeAccepting() {
+        acceptPausedUntil = 0
+        guard !isDraining else { return }
+        for (place, listener) in listeners.enumerated() where listener.fd >= 0 {
+            try? epoll.add(listener.fd, Token(kind: Kind.listener, slot: place, generation: 0), mode: .level)
+        }
+    }
+
+    /// Accepts nothing more and closes what is idle; exchanges under way end, and their connections with them.
+    public func drain() {
+        guard !isDraining else { return }
+        isDraining = true
+        for listener in listeners where listener.fd >= 0 { epoll.remove(listener.fd) }
+        for slot in 0..<clients.walkEnd where clients.isUsed(slot) {
+            let client = clients[slot]
+            client.pointee.flags.insert(.closeAfter)
+            if client.pointee.state == .head, client.pointee.inSlot == BlockPool.none,
+                client.pointee.largeHead < 0, client.pointee.out.isEmpty
+            {
+                closeClient(slot)
+            }
+        }
+    }
+}
+
+extension AddressText {
+    /// Takes the text of an IP address; `unknown` for a Unix socket's client (RFC 7239 §6.2 names it so).
+    mutating func set(_ storage: UnsafeMutablePointer<sockaddr_storage>) {
+        let family = Int32(storage.pointee.ss_family)
+        let raw = UnsafeMutableRawPointer(storage)
+        withUnsafeMutableBytes(of: &bytes) { text in
+            switch family {
+            case AF_INET, AF_INET6:
+                let address = raw + (family == AF_INET ? 4 : 8)
+                let start = text.baseAddress!.assumingMemoryBound(to: CChar.self)
+                inet_ntop(family, address, start, socklen_t(text.count))
+                count = UInt8(strlen(start))
+            default:
+                var place = 0
+                for byte in "unknown".utf8 {
+                    text[place] = byte
+                    place += 1
+                }
+                count = UInt8(place)
+            }
+        }
+    }
+}

@@ -1,0 +1,140 @@
+public import CoreLoop
+public import Mirror
+import Synchronization
+
+/// Counted by each worker.
+public enum WorkerCounter: Int, CaseIterable, Sendable {
+    /// Requests that were answered or given up, whatever the status.
+    case requests
+    case answers1xx, answers2xx, answers3xx, answers4xx, answers5xx
+    /// Requests that ended without a whole answer: the client or the upstream went away.
+    case unanswered
+    /// Answers made here instead of by an upstream, and of these the refusals of a malformed request.
+    case gatewayAnswers, refusals
+    case connectionsAccepted, connectionsRefused, connectionsOpen, acceptsPaused
+    case upstreamConnects, upstreamConnectFailures, upstreamReused, upstreamRetries
+    case upstreamOpen, upstreamIdle, upstreamFaults
+    case timeoutsHead, timeoutsBody, timeoutsWrite, timeoutsIdle, timeoutsConnect, timeoutsAnswer
+    case tunnelsOpened, tunnelsOpen
+    case bytesIn, bytesOut
+    case blocksTaken, blocksTakenHigh, blocksExhausted
+    case turns, events
+    case logRecords, logDropped
+}
+
+/// What a process is.
+public enum Role: Int, CaseIterable, Sendable {
+    case supervisor, worker, shadow, admin
+
+    public var label: String {
+        switch self {
+        case .supervisor: "supervisor"
+        case .worker: "worker"
+        case .shadow: "shadow"
+        case .admin: "admin"
+        }
+    }
+}
+
+/// How a child process is.
+public enum ProcessState: Int, CaseIterable, Sendable {
+    case absent, starting, running, heldBack, stopping
+
+    public var label: String {
+        switch self {
+        case .absent: "absent"
+        case .starting: "starting"
+        case .running: "running"
+        case .heldBack: "held_back"
+        case .stopping: "stopping"
+        }
+    }
+}
+
+/// What is known of one process. Written by the supervisor, but for `state` running and `heartbeatMs`.
+public enum ProcessCell: Int, CaseIterable, Sendable {
+    case pid, restarts, state
+    /// Monotonic milliseconds.
+    case startedMs, heartbeatMs
+    /// Wait status of the last death, and the worker that serves this worker's socket (itself, plus 1; 0 nobody).
+    case lastStatus, servedBy
+}
+
+/// Everything that the processes share besides blocks and rings: each cell has one writer.
+public struct Board: Sendable {
+    /// How many of each there are; the same text gives every process the same layout.
+    public struct Shape: Sendable, Equatable {
+        public var mirror: MirrorBoard.Shape
+
+        public init(settings: GatewaySettings, workers: Int) {
+            mirror = MirrorBoard.Shape(
+                workers: workers, routes: settings.routes.count,
+                shadowProcesses: settings.shadows.isEmpty ? 0 : settings.runtime.shadows,
+                qps: settings.shadows.map(\.qps))
+        }
+    }
+
+    public let mirror: MirrorBoard
+    public let workers: [WorkerBoard]
+    public let supervisor: CounterRow<ProcessCell>
+    public let workerProcesses: [CounterRow<ProcessCell>]
+    public let shadowProcesses: [CounterRow<ProcessCell>]
+    public let admin: CounterRow<ProcessCell>
+
+    /// Takes the board's room of `plan`; nil while the plan only counts.
+    public init?(plan: inout MemoryPlan, shape: Shape) {
+        let mirror = MirrorBoard(plan: &plan, shape: shape.mirror)
+        let workers = (0..<shape.mirror.workers).map { _ in WorkerBoard(plan: &plan) }
+        let rows = (0..<2 + shape.mirror.workers + shape.mirror.shadowProcesses).map { _ in
+            CounterRow<ProcessCell>(plan: &plan)
+        }
+        guard let mirror else { return nil }
+        self.mirror = mirror
+        self.workers = workers.map { $0! }
+        supervisor = rows[0]!
+        admin = rows[1]!
+        workerProcesses = rows[2..<2 + shape.mirror.workers].map { $0! }
+        shadowProcesses = rows[(2 + shape.mirror.workers)...].map { $0! }
+    }
+
+    /// Bytes of a board of this shape, whole pages.
+    public static func byteCount(_ shape: Shape) -> Int {
+        var plan = MemoryPlan()
+        _ = Board(plan: &plan, shape: shape)
+        plan.alignToPage()
+        return plan.byteCount
+    }
+
+    /// The board at `base`, whose memory is zero or was filled by another process of the same shape.
+    public static func map(_ base: UnsafeMutableRawPointer, _ shape: Shape) -> Board {
+        var plan = MemoryPlan(base: base)
+        return Board(plan: &plan, shape: shape)!
+    }
+}
+
+/// One worker's part of the board.
+public struct WorkerBoard: Sendable {
+    public let counters: CounterRow<WorkerCounter>
+    /// Requests that the mirror could have wanted, by whether it did: a random assignment, so that
+    /// the two side by side show what mirroring costs.
+    public let mirrored: Histogram
+    public let unmirrored: Histogram
+    /// All other requests.
+    public let ineligible: Histogram
+    /// How long one turn kept the loop from its next wait.
+    public let turnTime: Histogram
+
+    init?(plan: inout MemoryPlan) {
+        let counters = CounterRow<WorkerCounter>(plan: &plan)
+        let mirrored = Histogram(plan: &plan)
+        let unmirrored = Histogram(plan: &plan)
+        let ineligible = Histogram(plan: &plan)
+        let turnTime = Histogram(plan: &plan)
+        guard let counters, let mirrored, let unmirrored, let ineligible, let turnTime else { return nil }
+        self.counters = counters
+        self.mirrored = mirrored
+        self.unmirrored = unmirrored
+        self.ineligible = ineligible
+        self.turnTime = turnTime
+    }
+}

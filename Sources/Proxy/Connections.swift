@@ -1,0 +1,146 @@
+import CoreLoop
+import HTTP
+
+/// What a client's connection is busy with.
+enum ClientState: UInt8 {
+    /// Idle, or a head is coming in.
+    case head
+    /// A request is being read or answered.
+    case exchange
+    /// Bytes pass both ways (after 101).
+    case tunnel
+    /// The last answer is on its way out; then the connection closes.
+    case finishing
+    /// The answer is out; what still comes in is thrown away until the peer closes.
+    case lingering
+}
+
+/// Yes-or-no facts of a client's connection.
+struct ClientFlags: OptionSet, BitwiseCopyable {
+    var rawValue: UInt32
+    /// The socket may have bytes for us (edge-triggered: true until a read says otherwise).
+    static let readReady = ClientFlags(rawValue: 1 << 0)
+    /// The peer has sent its last byte, and there is nothing more behind what we have read.
+    static let ended = ClientFlags(rawValue: 1 << 1)
+    static let peerClosed = ClientFlags(rawValue: 1 << 2)
+    /// The whole request has been taken from the socket.
+    static let requestRead = ClientFlags(rawValue: 1 << 3)
+    static let answerBegun = ClientFlags(rawValue: 1 << 4)
+    /// No further request on this connection.
+    static let closeAfter = ClientFlags(rawValue: 1 << 5)
+    static let http10 = ClientFlags(rawValue: 1 << 6)
+    static let wantsUpgrade = ClientFlags(rawValue: 1 << 7)
+    /// In the list of those that go on in the next turn.
+    static let queuedAgain = ClientFlags(rawValue: 1 << 8)
+    static let eligible = ClientFlags(rawValue: 1 << 9)
+    static let mirrored = ClientFlags(rawValue: 1 << 10)
+    static let headTimer = ClientFlags(rawValue: 1 << 11)
+    /// The answer goes out without its chunk framing: the client speaks HTTP/1.0.
+    static let unchunked = ClientFlags(rawValue: 1 << 12)
+    static let requestChunked = ClientFlags(rawValue: 1 << 13)
+    static let idempotent = ClientFlags(rawValue: 1 << 14)
+    static let writeTimer = ClientFlags(rawValue: 1 << 15)
+    /// We have sent our last byte of a tunnel.
+    static let wroteEnd = ClientFlags(rawValue: 1 << 17)
+}
+
+/// One client's connection and the exchange on it. Requests of one connection are served one
+/// after the other, so that pipelined answers are in order.
+struct ClientConnection {
+    var fd: Int32
+    var state = ClientState.head
+    var method = Method.other
+    var flags: ClientFlags = []
+    /// The block that holds what was read and not yet taken, and where in it.
+    var inSlot = BlockPool.none
+    var inStart: UInt32 = 0
+    var inEnd: UInt32 = 0
+    /// Bytes of the head so far that a parse has found incomplete.
+    var seen: UInt32 = 0
+    /// A larger buffer for a head that outgrew its block; -1 for none.
+    var largeHead: Int32 = -1
+    /// What waits until the client reads on.
+    var out = SliceQueue()
+    var upstream: Int32 = -1
+    var route: UInt16 = 0
+    var status: UInt16 = 0
+    var capture = UInt32.max
+    var log = UInt32.max
+    /// Body bytes of the request still to come; with chunked framing `chunks` knows.
+    var bodyLeft: UInt64 = 0
+    var chunks = ChunkedReader()
+    /// Buffer that trailers are gathered in; -1 for none.
+    var trailers: Int32 = -1
+    var trailerBytes: UInt32 = 0
+    var bodyRead: UInt64 = 0
+    /// Bytes since the deadline last moved.
+    var progress: UInt32 = 0
+    var lingerBytes: UInt32 = 0
+    var startedNs: UInt64 = 0
+    var answerBytes: UInt64 = 0
+    /// The peer's address as text.
+    var address = AddressText()
+
+    init(fd: Int32) { self.fd = fd }
+}
+
+/// An IP address as text, without a String.
+struct AddressText: BitwiseCopyable {
+    static let bytesMax = 46
+    var count: UInt8 = 0
+    var bytes: (UInt64, UInt64, UInt64, UInt64, UInt64, UInt64) = (0, 0, 0, 0, 0, 0)
+}
+
+/// What a connection to an upstream is busy with.
+enum UpstreamState: UInt8 { case connecting, active, idle, tunnel }
+
+/// Yes-or-no facts of a connection to an upstream.
+struct UpstreamFlags: OptionSet, BitwiseCopyable {
+    var rawValue: UInt16
+    static let readReady = UpstreamFlags(rawValue: 1 << 0)
+    static let peerClosed = UpstreamFlags(rawValue: 1 << 1)
+    /// It served another request before this one: it may turn out dead.
+    static let reused = UpstreamFlags(rawValue: 1 << 2)
+    /// The answer's head says that the connection persists.
+    static let keepAlive = UpstreamFlags(rawValue: 1 << 3)
+    static let answerBegun = UpstreamFlags(rawValue: 1 << 4)
+    /// A byte of an answer, interim or final, has come.
+    static let answered = UpstreamFlags(rawValue: 1 << 5)
+    static let answerEnded = UpstreamFlags(rawValue: 1 << 6)
+    static let queuedAgain = UpstreamFlags(rawValue: 1 << 7)
+    /// The upstream takes no more of the request: it failed, but its answer may still come.
+    static let writeFailed = UpstreamFlags(rawValue: 1 << 8)
+    static let wroteEnd = UpstreamFlags(rawValue: 1 << 9)
+}
+
+/// One connection to an upstream.
+struct UpstreamConnection {
+    var fd: Int32
+    var state = UpstreamState.connecting
+    var flags: UpstreamFlags = []
+    var target: UInt16 = 0
+    /// The target's address that it goes to: the next one is tried where a connect fails.
+    var addressIndex: UInt8 = 0
+    var interimAnswers: UInt8 = 0
+    var client: Int32 = -1
+    var inSlot = BlockPool.none
+    var inStart: UInt32 = 0
+    var inEnd: UInt32 = 0
+    var seen: UInt32 = 0
+    /// What waits until the upstream reads on.
+    var out = SliceQueue()
+    /// The whole request, kept while the connection may turn out dead and the request may be sent again.
+    var replay = SliceQueue()
+    var framing = AnswerFraming.none
+    var bodyLeft: UInt64 = 0
+    var chunks = ChunkedReader()
+    var trailers: Int32 = -1
+    var trailerBytes: UInt32 = 0
+    var poolPrevious: Int32 = -1
+    var poolNext: Int32 = -1
+
+    init(fd: Int32) { self.fd = fd }
+}
+
+/// How the end of an answer is found.
+enum AnswerFraming: UInt8 { case none, length, chunked, untilClose }

@@ -1,0 +1,280 @@
+import CoreLoop
+import HTTP
+import Upstream
+
+/// Writes the heads that are passed on: hop-by-hop fields left out (RFC 9110 §7.6.1), Via added
+/// (§7.6.3), and what the upstream wants to know of the client put in. No I/O.
+///
+/// Lines that pass unchanged lie side by side, so that a head is a few runs copied and a few lines added.
+final class Forwarding {
+    private struct Target {
+        let authority: PreparedBytes
+        let pathPrefix: PreparedBytes
+    }
+
+    private struct Rewrite {
+        let matched: Int
+        let replacement: PreparedBytes
+    }
+
+    private let settings: ForwardingSettings
+    private let viaLine: PreparedBytes
+    private let targets: UnsafeMutablePointer<Target>
+    private let routeTargets: UnsafeMutablePointer<Int>
+    private let rewrites: UnsafeMutablePointer<Rewrite?>
+    private let dateLine: UnsafeMutableRawPointer
+    private let dateSecond: UnsafeMutablePointer<UInt64>
+    private let random: UnsafeMutablePointer<FastRandom>
+    private static let dateLineBytes = 6 + HTTPDate.bytesCount + 2
+
+    init(_ settings: GatewaySettings, seed: UInt64) {
+        self.settings = settings.forwarding
+        viaLine = PreparedBytes("Via: 1.1 \(settings.forwarding.viaName)\r\n")
+        targets = .allocate(capacity: settings.targets.count)
+        for (index, target) in settings.targets.enumerated() {
+            (targets + index).initialize(
+                to: Target(
+                    authority: PreparedBytes(target.authority), pathPrefix: PreparedBytes(target.pathPrefix)))
+        }
+        routeTargets = .allocate(capacity: settings.routes.count)
+        rewrites = .allocate(capacity: settings.routes.count)
+        for (index, route) in settings.routes.enumerated() {
+            routeTargets[index] = route.target
+            var rewrite: Rewrite?
+            if let replacement = route.rewritePrefix, case .prefix(let prefix) = route.path {
+                rewrite = Rewrite(matched: prefix.utf8.count, replacement: PreparedBytes(replacement))
+            }
+            (rewrites + index).initialize(to: rewrite)
+        }
+        dateLine = .allocate(byteCount: Self.dateLineBytes, alignment: 8)
+        dateSecond = .allocate(capacity: 1)
+        dateSecond.initialize(to: 0)
+        random = .allocate(capacity: 1)
+        random.initialize(to: FastRandom(seed: seed))
+    }
+
+    deinit {
+        targets.deallocate()
+        routeTargets.deallocate()
+        rewrites.deallocate()
+        dateLine.deallocate()
+        dateSecond.deallocate()
+        random.deallocate()
+    }
+
+    /// The target of a route.
+    func target(ofRoute route: Int) -> Int { routeTargets[route] }
+
+    // MARK: Requests
+
+    /// Writes the head for the upstream. `bytes` is what `head` was parsed from, `headBytes` its length.
+    func writeRequest(
+        _ head: RequestHead, _ bytes: UnsafeRawPointer, headBytes: Int, route: Int,
+        client: AddressText, into writer: inout HeadWriter
+    ) {
+        let target = targets[routeTargets[route]]
+        writeRequestLine(head, bytes, target, rewrites[route], &writer)
+        let mode = settings.forwardedFor
+        var left = FieldName.maxForwards.bit
+        if mode != .off { left |= FieldName.xForwardedFor.bit }
+        if mode == .replace { left |= FieldName.xForwardedProto.bit | FieldName.xForwardedHost.bit }
+        let isAbsolute = head.targetForm == .absolute
+        if isAbsolute { left |= FieldName.host.bit }
+        let present = head.fields.present
+        if isAbsolute || !head.hasHost {
+            writer.append("Host: ")
+            if head.authority.isEmpty {
+                writer.append(target.authority.buffer)
+            } else {
+                append(bytes, head.authority, &writer)
+            }
+            writer.append("\r\n")
+        }
+        copyFields(head.fields, bytes, headBytes: headBytes, leavingOut: left, &writer)
+        if head.framing == .chunked { writer.append("Transfer-Encoding: chunked\r\n") }
+        if head.wantsUpgrade { writeUpgrade(head.fields, bytes, &writer) }
+        if let hops = head.maxForwards {
+            writer.append("Max-Forwards: ")
+            writer.append(decimal: UInt64(max(0, hops - 1)))
+            writer.append("\r\n")
+        }
+        if mode != .off { writeForwarded(head, bytes, client, mode, &writer) }
+        if present & FieldName.xRequestID.bit == 0 { writeRequestID(&writer) }
+        writer.append(viaLine.buffer)
+        writer.append("\r\n")
+    }
+
+    @inline(__always)
+    private func append(_ bytes: UnsafeRawPointer, _ range: ByteRange, _ writer: inout HeadWriter) {
+        writer.append(UnsafeRawBufferPointer(start: bytes + range.start, count: Int(range.count)))
+    }
+
+    private func writeRequestLine(
+        _ head: RequestHead, _ bytes: UnsafeRawPointer, _ target: Target, _ rewrite: Rewrite?,
+        _ writer: inout HeadWriter
+    ) {
+        append(bytes, head.methodRange, &writer)
+        writer.append(byte: 0x20)
+        if head.targetForm == .asterisk || (head.path.isEmpty && head.method == .options) {
+            writer.append("* HTTP/1.1\r\n")
+            return
+        }
+        var path = head.path
+        if target.pathPrefix.count > 0 { writer.append(target.pathPrefix.buffer) }
+        if let rewrite {
+            writer.append(rewrite.replacement.buffer)
+            path.offset += UInt32(rewrite.matched)
+            path.count -= UInt32(rewrite.matched)
+            if rewrite.replacement.count == 0, path.isEmpty || firstByte(bytes, path) != 0x2F {
+                writer.append(byte: 0x2F)
+            }
+        } else if head.pathNeedsSlash {
+            writer.append(byte: 0x2F)
+        }
+        append(bytes, path, &writer)
+        writer.append(" HTTP/1.1\r\n")
+    }
+
+    private func firstByte(_ bytes: UnsafeRawPointer, _ range: ByteRange) -> UInt8 {
+        bytes.load(fromByteOffset: range.start, as: UInt8.self)
+    }
+
+    /// Copies the lines that pass, run by run.
+    @inline(__always)
+    private func copyFields(
+        _ fields: borrowing FieldList, _ bytes: UnsafeRawPointer, headBytes: Int, leavingOut: UInt64,
+        _ writer: inout HeadWriter
+    ) {
+        guard fields.count > 0 else { return }
+        var runStart = fields[0].line.start
+        for index in 0..<fields.count {
+            let field = fields[index]
+            guard field.isHopByHop || field.known.bit & leavingOut != 0 else { continue }
+            let line = field.line
+            if line.start > runStart {
+                writer.append(UnsafeRawBufferPointer(start: bytes + runStart, count: line.start - runStart))
+            }
+            runStart = line.end
+        }
+        let end = headBytes - 2
+        if end > runStart {
+            writer.append(UnsafeRawBufferPointer(start: bytes + runStart, count: end - runStart))
+        }
+    }
+
+    private func writeUpgrade(
+        _ fields: borrowing FieldList, _ bytes: UnsafeRawPointer, _ writer: inout HeadWriter
+    ) {
+        writer.append("Connection: upgrade\r\n")
+        for index in 0..<fields.count where fields[index].known == .upgrade {
+            append(bytes, fields[index].line, &writer)
+        }
+    }
+
+    private func writeForwarded(
+        _ head: RequestHead, _ bytes: UnsafeRawPointer, _ client: AddressText,
+        _ mode: ForwardingSettings.ForwardedFor, _ writer: inout HeadWriter
+    ) {
+        writer.append("X-Forwarded-For: ")
+        if mode == .append, head.fields.contains(.xForwardedFor) {
+            for index in 0..<head.fields.count where head.fields[index].known == .xForwardedFor {
+                append(bytes, head.fields[index].value, &writer)
+                writer.append(", ")
+            }
+        }
+        withUnsafeBytes(of: client.bytes) { raw in
+            writer.append(UnsafeRawBufferPointer(rebasing: raw[..<Int(client.count)]))
+        }
+        // A proxy in front of us knows better than we do what the user's own request said.
+        if mode == .replace || !head.fields.contains(.xForwardedProto) {
+            writer.append("\r\nX-Forwarded-Proto: http")
+        }
+        if !head.authority.isEmpty, mode == .replace || !head.fields.contains(.xForwardedHost) {
+            writer.append("\r\nX-Forwarded-Host: ")
+            append(bytes, head.authority, &writer)
+        }
+        writer.append("\r\n")
+    }
+
+    private func writeRequestID(_ writer: inout HeadWriter) {
+        writer.append("X-Request-Id: ")
+        UUIDv7.append(milliseconds: WallClock.milliseconds(), random.pointee.next(), random.pointee.next(), to: &writer)
+        writer.append("\r\n")
+    }
+
+    // MARK: Answers
+
+    /// How an answer's head is changed for its client.
+    struct AnswerForm {
+        var isChunked = false
+        var closes = false
+        /// The client speaks HTTP/1.0 and wants to keep the connection.
+        var keepsHTTP10 = false
+        var isUpgrade = false
+        var isInterim = false
+        var wallMs: UInt64 = 0
+    }
+
+    /// Writes the head for the client.
+    func writeAnswer(
+        _ head: ResponseHead, _ bytes: UnsafeRawPointer, headBytes: Int, _ form: AnswerForm,
+        into writer: inout HeadWriter
+    ) {
+        let lineEnd = head.fields.count > 0 ? head.fields[0].line.start : headBytes - 2
+        writer.append("HTTP/1.1")
+        // Behind the version the line is passed on as it came.
+        writer.append(UnsafeRawBufferPointer(start: bytes + 8, count: lineEnd - 8))
+        copyFields(head.fields, bytes, headBytes: headBytes, leavingOut: 0, &writer)
+        if !form.isInterim {
+            if form.isChunked { writer.append("Transfer-Encoding: chunked\r\n") }
+            if !head.fields.contains(.date), !form.isUpgrade { writeDate(form.wallMs, &writer) }
+            if form.isUpgrade {
+                writeUpgrade(head.fields, bytes, &writer)
+            } else if form.closes {
+                writer.append("Connection: close\r\n")
+            } else if form.keepsHTTP10 {
+                writer.append("Connection: keep-alive\r\n")
+            }
+        }
+        writer.append(viaLine.buffer)
+        writer.append("\r\n")
+    }
+
+    /// Appends a Date line of now, rendered once a second.
+    func writeDate(_ wallMs: UInt64, _ writer: inout HeadWriter) {
+        let second = wallMs / 1_000
+        if dateSecond.pointee != second {
+            dateSecond.pointee = second
+            var line = HeadWriter(
+                UnsafeMutableRawBufferPointer(start: dateLine, count: Self.dateLineBytes))
+            line.append("Date: ")
+            HTTPDate.append(Int64(second), to: &line)
+            line.append("\r\n")
+        }
+        writer.append(UnsafeRawBufferPointer(start: dateLine, count: Self.dateLineBytes))
+    }
+
+    /// Writes the trailer fields that pass, without the closing empty line.
+    func writeTrailers(
+        _ fields: borrowing FieldList, _ bytes: UnsafeRawPointer, into writer: inout HeadWriter
+    ) {
+        for index in 0..<fields.count where !fields[index].isHopByHop {
+            append(bytes, fields[index].line, &writer)
+        }
+    }
+}
+
+/// UUIDs of version 7 (RFC 9562 §5.7): 48 bits of milliseconds, the rest random.
+enum UUIDv7 {
+    static func append(milliseconds: UInt64, _ a: UInt64, _ b: UInt64, to writer: inout HeadWriter) {
+        writer.append(hex: milliseconds >> 16, digits: 8)
+        writer.append(byte: 0x2D)
+        writer.append(hex: milliseconds & 0xFFFF, digits: 4)
+        writer.append("-7")
+        writer.append(hex: a & 0xFFF, digits: 3)
+        writer.append(byte: 0x2D)
+        writer.append(hex: 0x8000 | (a >> 16 & 0x3FFF), digits: 4)
+        writer.append(byte: 0x2D)
+        writer.append(hex: b >> 16, digits: 12)
+    }
+}

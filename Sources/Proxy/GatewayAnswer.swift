@@ -1,0 +1,112 @@
+import CoreLoop
+import HTTP
+
+/// Why the gateway answers itself instead of an upstream.
+enum GatewayFault: Equatable {
+    /// The request cannot be read in one way only.
+    case refused(HeadFault)
+    case headTimeout, bodyTimeout
+    case lengthRequired, bodyTooLarge
+    case connectRefused, traceRefused
+    case noMemory, tooManyConnections, noUpstream
+    case upstreamRefused, upstreamReset, upstreamMalformed, upstreamConnectTimeout, upstreamTimeout
+
+    var status: Int {
+        switch self {
+        case .refused(let fault): fault.status
+        case .headTimeout, .bodyTimeout: 408
+        case .lengthRequired: 411
+        case .bodyTooLarge: 413
+        case .connectRefused: 501
+        case .traceRefused: 405
+        case .noMemory, .tooManyConnections, .noUpstream: 503
+        case .upstreamRefused, .upstreamReset, .upstreamMalformed: 502
+        case .upstreamConnectTimeout, .upstreamTimeout: 504
+        }
+    }
+
+    var text: StaticString {
+        switch self {
+        case .refused(let fault): fault.text
+        case .headTimeout: "The request's head did not arrive in time."
+        case .bodyTimeout: "The request's body did not arrive in time."
+        case .lengthRequired: "An HTTP/1.0 request with a body needs Content-Length."
+        case .bodyTooLarge: "The request's body is larger than this gateway takes."
+        case .connectRefused: "CONNECT is not supported: this is no forward proxy."
+        case .traceRefused: "TRACE is switched off at this gateway."
+        case .noMemory: "The gateway is out of buffers."
+        case .tooManyConnections: "The gateway has as many connections as it takes."
+        case .noUpstream: "No address is known for the upstream."
+        case .upstreamRefused: "The upstream refused the connection."
+        case .upstreamReset: "The upstream closed the connection before it answered."
+        case .upstreamMalformed: "The upstream's answer is malformed."
+        case .upstreamConnectTimeout: "The upstream did not accept the connection in time."
+        case .upstreamTimeout: "The upstream did not answer in time."
+        }
+    }
+
+    /// The `code` of the error object, for programs.
+    var code: StaticString {
+        switch self {
+        case .refused: "bad_request"
+        case .headTimeout, .bodyTimeout: "request_timeout"
+        case .lengthRequired: "length_required"
+        case .bodyTooLarge: "body_too_large"
+        case .connectRefused, .traceRefused: "method_not_supported"
+        case .noMemory: "overloaded"
+        case .tooManyConnections: "too_many_connections"
+        case .noUpstream: "no_upstream"
+        case .upstreamRefused: "upstream_refused"
+        case .upstreamReset: "upstream_reset"
+        case .upstreamMalformed: "upstream_malformed"
+        case .upstreamConnectTimeout: "upstream_connect_timeout"
+        case .upstreamTimeout: "upstream_timeout"
+        }
+    }
+
+    /// The `type` of the error object.
+    var type: StaticString {
+        switch status {
+        case 502, 504: "upstream_error"
+        case 503: "overload_error"
+        default: "validation_error"
+        }
+    }
+}
+
+/// Answers that the gateway makes itself: a status and a JSON object `{"error": {type, message, code}}`.
+enum GatewayAnswer {
+    /// The longest answer; a block of 4 KiB holds it.
+    static let bytesMax = 1_024
+
+    static func write(
+        _ fault: GatewayFault, isHead: Bool, closes: Bool, wallMs: UInt64, _ forwarding: Forwarding,
+        _ writer: inout HeadWriter
+    ) {
+        writer.append("HTTP/1.1 ")
+        writer.append(decimal: UInt64(fault.status))
+        writer.append(byte: 0x20)
+        writer.append(ReasonPhrase.text(fault.status))
+        writer.append("\r\n")
+        forwarding.writeDate(wallMs, &writer)
+        if fault.status == 405 { writer.append("Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n") }
+        if fault.status == 503 { writer.append("Retry-After: 1\r\n") }
+        writer.append("Content-Type: application/json\r\nContent-Length: ")
+        writer.append(decimal: UInt64(bodyBytes(fault)))
+        writer.append(closes ? "\r\nConnection: close\r\n\r\n" : "\r\n\r\n")
+        if isHead { return }
+        writer.append("{\"error\": {\"type\": \"")
+        writer.append(fault.type)
+        writer.append("\", \"message\": \"")
+        writer.append(fault.text)
+        writer.append("\", \"code\": \"")
+        writer.append(fault.code)
+        writer.append("\"}}\n")
+    }
+
+    private static func bodyBytes(_ fault: GatewayFault) -> Int {
+        // The length of the literals in `write`; a test compares it with what is written.
+        20 + 15 + 12 + 4 + fault.type.utf8CodeUnitCount + fault.text.utf8CodeUnitCount
+            + fault.code.utf8CodeUnitCount
+    }
+}

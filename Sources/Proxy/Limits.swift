@@ -1,0 +1,38 @@
+/// Every bound of the proxy that is not a setting, in one place.
+public enum ProxyLimits {
+    /// Buffers that one gathering read or write moves: 16 of 16 KiB.
+    public static let vectorsMax = 64
+    public static let relayBlocks = 8
+    /// Blocks that one rewritten head may fill.
+    public static let headPartsMax = 64
+    /// Reads that one connection may do in one turn before the others get theirs.
+    public static let relayRoundsPerTurnMax = 4
+    /// Bytes that may wait for a peer that reads slowly; then we stop reading for it.
+    public static let queuedBytesMax = 512 << 10
+    /// Body bytes that have to come (or go) within `body_timeout` for the deadline to move on.
+    public static let progressBytesMin = 4_096
+    /// Interim answers (1xx) to one request; more are a 502.
+    public static let interimAnswersMax = 16
+    /// Bytes and milliseconds of a refused request that are read and thrown away before the close, so
+    /// that a reset does not overtake the answer.
+    public static let lingerBytesMax = 256 << 10
+    public static let lingerMs = 2_000
+    /// An idle pooled connection is closed after this long.
+    public static let poolIdleMs = 60_000
+    /// Idle connections kept for one target and worker.
+    public static let poolIdleMax = 1_024
+    /// Heads larger than a block, read at one time; more are answered 503.
+    public static let largeHeadsMax = 32
+    /// What the proxy may add to a head: Via, X-Forwarded-*, X-Request-Id, framing, and a path prefix.
+    public static let headGrowthMax = 1_024
+    /// Share of the blocks that stays free for reading while unsent requests are kept for a retry.
+    public static let retryReserveShare = 4
+    /// Answer bytes that are copied behind the head instead of being sent with a gathering write.
+    public static let copiedBodyMax = 4_096
+    /// Wait of the loop while copies are out, milliseconds: their returns are looked for.
+    public static let returnPollMs = 10
+    /// After running out of descriptors, accepting rests this long.
+    public static let acceptPauseMs = 100
+    /// Blocks are given back to the kernel this often.
+    public static let trimIntervalMs = 250
+}

@@ -1,0 +1,403 @@
+import CLinux
+public import CoreLoop
+import HTTP
+public import Mirror
+
+/// One worker: an event loop with its listeners, its clients' connections, its pools of upstream
+/// connections, its blocks, and its half of the mirror. One thread, no locks; nothing here is shared
+/// but the board's cells and the link's rings.
+///
+/// The files beside this one follow a request: Accepting, RequestReading, Router, Forwarding,
+/// UpstreamPool, RequestBody, AnswerReading, Relay, Finishing.
+public final class ProxyWorker {
+    /// What a token's kind byte says.
+    enum Kind {
+        static let listener: UInt8 = 1
+        static let client: UInt8 = 2
+        static let upstream: UInt8 = 3
+        static let wake: UInt8 = 4
+    }
+
+    struct Listener {
+        var fd: Int32
+        var isUnix: Bool
+        var isPaused: Bool
+    }
+
+    struct Pool {
+        var first: Int32 = -1
+        var count: Int32 = 0
+    }
+
+    let settings: GatewaySettings
+    let index: Int
+    let board: WorkerBoard
+    let counters: CounterRow<WorkerCounter>
+    let process: CounterRow<ProcessCell>
+    let epoll: Epoll
+    let clients: Slab<ClientConnection>
+    let upstreams: Slab<UpstreamConnection>
+    let blocks: BlockPool
+    let slices: SlicePool
+    let timers: TimerWheel
+    let router: Router
+    let forwarding: Forwarding
+    let requestHead: RequestHead
+    let answerHead: ResponseHead
+    let trailerFields: FieldList
+    let trailerLimits: HeadLimits
+    public let tap: MirrorTap?
+    let log: AccessLog?
+    let pools: UnsafeMutablePointer<Pool>
+    let largeHeads: LargeHeads
+    let batch: Batch
+    /// The blocks of the head, or of the read, that is being passed on.
+    let headParts: UnsafeMutablePointer<Slice>
+    /// The block that holds a CRLF for ever: the end of every chunked body that has trailers.
+    let crlf: Slice
+    /// Connections that go on in the next turn, without waiting for an event.
+    var again: UnsafeMutablePointer<Token>
+    private var againBefore: UnsafeMutablePointer<Token>
+    var againCount = 0
+    var listeners: [Listener] = []
+    var acceptPausedUntil: UInt64 = 0
+    var isDraining = false
+    /// The wake's eventfd; -1 where nobody knocks.
+    let wakeFD: Int32
+    /// Called after a knock.
+    public var onWake: (() -> Void)?
+    /// The time at the turn's start.
+    var now: Instant
+    var wallMs: UInt64 = 0
+    var nextTrim: UInt64 = 0
+    private let isClockMoved: Bool
+    let bodyTimeoutMs: Int
+    let blockBytes: Int
+
+    /// - Parameters:
+    ///   - index: this worker's number, for the board.
+    ///   - memory: the blocks: `blocksPerWorker * blockBytes` bytes, and its memfd (-1 for plain memory).
+    ///   - movesClock: false reads the clock; true takes the time from each `turn`'s caller.
+    public init(
+        settings: GatewaySettings, index: Int, board: Board, memory: UnsafeMutableRawPointer, memoryFD: Int32,
+        tap: MirrorTap?, log: AccessLog?, wakeFD: Int32, now: Instant, seed: UInt64, movesClock: Bool = false
+    ) throws(SystemError) {
+        self.settings = settings
+        self.index = index
+        self.board = board.workers[index]
+        counters = board.workers[index].counters
+        process = board.workerProcesses[index]
+        self.tap = tap
+        self.log = log
+        self.now = now
+        self.wakeFD = wakeFD
+        isClockMoved = movesClock
+        bodyTimeoutMs = settings.limits.bodyTimeoutMs
+        blockBytes = settings.runtime.blockBytes
+        let connections = settings.runtime.connectionsPerWorker
+        epoll = try Epoll()
+        clients = try Slab(capacity: connections)
+        upstreams = try Slab(capacity: connections)
+        timers = try TimerWheel(capacity: 2 * connections, now: now)
+        blocks = BlockPool(
+            base: memory, blockBytes: settings.runtime.blockBytes, count: settings.runtime.blocksPerWorker,
+            fd: memoryFD)
+        slices = SlicePool(capacity: 4 * settings.runtime.blocksPerWorker)
+        router = Router(settings.routes)
+        forwarding = Forwarding(settings, seed: seed)
+        let limits = HeadLimits(headBytesMax: settings.limits.headBytes, fieldsMax: settings.limits.fields)
+        requestHead = RequestHead(limits: limits)
+        answerHead = ResponseHead(
+            limits: HeadLimits(
+                headBytesMax: min(settings.limits.headBytes, settings.runtime.blockBytes - ProxyLimits.headGrowthMax),
+                fieldsMax: settings.limits.fields))
+        trailerFields = FieldList(capacity: settings.limits.fields)
+        trailerLimits = limits
+        pools = .allocate(capacity: settings.targets.count)
+        pools.initialize(repeating: Pool(), count: settings.targets.count)
+        largeHeads = LargeHeads(bytesEach: settings.limits.headBytes)
+        batch = Batch()
+        headParts = .allocate(capacity: ProxyLimits.headPartsMax)
+        again = .allocate(capacity: 2 * connections)
+        againBefore = .allocate(capacity: 2 * connections)
+        let slot = blocks.take()
+        blocks.pointer(slot).storeBytes(of: 0x0A0D, as: UInt16.self)
+        crlf = Slice(slot: slot, offset: 0, count: 2)
+        if wakeFD >= 0 { try epoll.add(wakeFD, Token(kind: Kind.wake, slot: 0, generation: 0), mode: .level) }
+        wallMs = WallClock.milliseconds()
+    }
+
+    deinit {
+        pools.deallocate()
+        headParts.deallocate()
+        again.deallocate()
+        againBefore.deallocate()
+    }
+
+    /// Serves one more listening socket, which stays open when this worker stops serving it.
+    public func addListener(_ fd: Int32) throws(SystemError) {
+        if listeners.contains(where: { $0.fd == fd }) { return }
+        let address = try Socket.localAddress(fd)
+        let token = Token(kind: Kind.listener, slot: listeners.count, generation: 0)
+        listeners.append(Listener(fd: fd, isUnix: address.isUnix, isPaused: false))
+        try epoll.add(fd, token, mode: .level)
+    }
+
+    /// Stops serving a socket that another worker has taken over.
+    public func removeListener(_ fd: Int32) {
+        guard let place = listeners.firstIndex(where: { $0.fd == fd }) else { return }
+        epoll.remove(fd)
+        listeners[place].fd = -1
+    }
+
+    /// The time now: read, or as the turn's caller moved it.
+    @inline(__always)
+    func readClock() -> Instant { isClockMoved ? now : Instant.now() }
+
+    /// Connections that are open to clients.
+    public var clientCount: Int { clients.usedCount }
+
+    /// Blocks in use; 1 when idle (see `crlf`).
+    public var blocksTaken: Int { blocks.takenCount }
+    public var slicesUsed: Int { slices.usedCount }
+
+    // MARK: The loop
+
+    /// Waits at most `timeoutMs` for events and handles all that came, then timers, then what came back
+    /// from the mirror.
+    public func turn(now moved: Instant? = nil, timeoutMs: Int32) {
+        let count = epoll.wait(timeoutMs: waitMs(timeoutMs))
+        now = moved ?? Instant.now()
+        wallMs = count > 0 || wallMs == 0 ? WallClock.milliseconds() : wallMs
+        tap?.checkEpoch()
+        for place in 0..<count {
+            let (token, readiness) = epoll.event(place)
+            switch token.kind {
+            case Kind.client:
+                if clients.isLive(token.slot, token.generation) { clientEvent(token.slot, readiness) }
+            case Kind.upstream:
+                if upstreams.isLive(token.slot, token.generation) { upstreamEvent(token.slot, readiness) }
+            case Kind.listener: acceptClients(token.slot)
+            default:
+                Wake(fd: wakeFD).clear()
+                onWake?()
+            }
+        }
+        continueAgain()
+        fireTimers()
+        takeReturns()
+        endTurn(events: count)
+    }
+
+    private func waitMs(_ wanted: Int32) -> Int32 {
+        if againCount > 0 { return 0 }
+        var wait = wanted
+        if let tap, tap.hasOutstanding { wait = min(wait, Int32(ProxyLimits.returnPollMs)) }
+        if acceptPausedUntil != 0 { wait = min(wait, Int32(ProxyLimits.acceptPauseMs)) }
+        return wait
+    }
+
+    /// Lets a connection go on in the next turn: it has more to do than one turn allows.
+    func goOn(client slot: Int) {
+        guard !clients[slot].pointee.flags.contains(.queuedAgain) else { return }
+        clients[slot].pointee.flags.insert(.queuedAgain)
+        again[againCount] = Token(kind: Kind.client, slot: slot, generation: clients.generation(slot))
+        againCount += 1
+    }
+
+    func goOn(upstream slot: Int) {
+        guard !upstreams[slot].pointee.flags.contains(.queuedAgain) else { return }
+        upstreams[slot].pointee.flags.insert(.queuedAgain)
+        again[againCount] = Token(kind: Kind.upstream, slot: slot, generation: upstreams.generation(slot))
+        againCount += 1
+    }
+
+    private func continueAgain() {
+        let count = againCount
+        guard count > 0 else { return }
+        againCount = 0
+        // What is queued while this runs goes into the other list, for the turn after this one.
+        swap(&again, &againBefore)
+        for place in 0..<count {
+            let token = againBefore[place]
+            if token.kind == Kind.client, clients.isLive(token.slot, token.generation) {
+                clients[token.slot].pointee.flags.remove(.queuedAgain)
+                driveClient(token.slot)
+            } else if token.kind == Kind.upstream, upstreams.isLive(token.slot, token.generation) {
+                upstreams[token.slot].pointee.flags.remove(.queuedAgain)
+                driveUpstream(token.slot)
+            }
+        }
+    }
+
+    private func fireTimers() {
+        var budget = CoreLoop.Limits.timersPerTurnMax
+        while budget > 0, let id = timers.popExpired(now: now) {
+            if id < clients.capacity {
+                if clients.isUsed(id) { clientTimedOut(id) }
+            } else if upstreams.isUsed(id - clients.capacity) {
+                upstreamTimedOut(id - clients.capacity)
+            }
+            budget -= 1
+        }
+        if acceptPausedUntil != 0, now.milliseconds >= acceptPausedUntil { resumeAccepting() }
+    }
+
+    private func takeReturns() {
+        guard let tap else { return }
+        var budget = MirrorLimits.returnsPerTurnMax
+        while budget > 0, let back = tap.takeReturn(blocks, slices) {
+            if back.log != AccessLog.none { log?.shadowDone(back) }
+            budget -= 1
+        }
+        tap.endTurn()
+    }
+
+    private func endTurn(events: Int) {
+        counters.add(.turns)
+        counters.add(.events, UInt64(events))
+        process[.heartbeatMs].set(now.milliseconds)
+        counters[.blocksTaken].set(UInt64(blocks.takenCount))
+        counters[.blocksTakenHigh].raise(to: UInt64(blocks.takenCount))
+        counters[.connectionsOpen].set(UInt64(clients.usedCount))
+        counters[.upstreamOpen].set(UInt64(upstreams.usedCount))
+        if now.milliseconds >= nextTrim {
+            nextTrim = now.milliseconds + UInt64(ProxyLimits.trimIntervalMs)
+            blocks.trim()
+        }
+        if events > 0 { board.turnTime.record(readClock().nanoseconds(since: now)) }
+    }
+
+    // MARK: Timers
+
+    func schedule(client slot: Int, ms: Int) { timers.schedule(slot, at: now.adding(ms: ms)) }
+    func schedule(upstream slot: Int, ms: Int) {
+        timers.schedule(clients.capacity + slot, at: now.adding(ms: ms))
+    }
+    func pause(client slot: Int) { timers.pause(slot) }
+}
+
+/// Slices collected for one send, with the vectors that the kernel takes.
+struct Batch: ~Copyable {
+    private let vectors: UnsafeMutablePointer<iovec>
+    private let list: UnsafeMutablePointer<Slice>
+    private let state: UnsafeMutablePointer<(count: Int, bytes: Int)>
+
+    init() {
+        vectors = .allocate(capacity: ProxyLimits.vectorsMax)
+        list = .allocate(capacity: ProxyLimits.vectorsMax)
+        state = .allocate(capacity: 1)
+        state.initialize(to: (0, 0))
+    }
+
+    deinit {
+        vectors.deallocate()
+        list.deallocate()
+        state.deallocate()
+    }
+
+    var count: Int { state.pointee.count }
+    var byteCount: Int { state.pointee.bytes }
+    var isFull: Bool { count >= ProxyLimits.vectorsMax - 2 }
+
+    @inline(__always)
+    func add(_ slice: Slice, _ blocks: borrowing BlockPool) {
+        let place = state.pointee.count
+        precondition(place < ProxyLimits.vectorsMax)
+        list[place] = slice
+        vectors[place] = iovec(
+            iov_base: blocks.pointer(slice.slot) + Int(slice.offset), iov_len: Int(slice.count))
+        state.pointee = (place &+ 1, state.pointee.bytes &+ Int(slice.count))
+    }
+
+    func removeAll() { state.pointee = (0, 0) }
+
+    subscript(_ place: Int) -> Slice { list[place] }
+
+    enum Outcome { case sent, queued, failed }
+
+    /// Sends what was collected, behind what already waits in `queue`; what the kernel does not take is queued.
+    /// Empties the batch. `canSend` false queues everything.
+    func send(
+        to fd: Int32, canSend: Bool, queue: inout SliceQueue, _ blocks: borrowing BlockPool,
+        _ slices: borrowing SlicePool
+    ) -> Outcome {
+        defer { removeAll() }
+        let total = byteCount
+        if total == 0 { return queue.isEmpty ? .sent : .queued }
+        var sent = 0
+        if canSend, queue.isEmpty {
+            let outcome =
+                count == 1
+                ? Socket.send(fd, vectors[0].iov_base!, total) : Socket.send(fd, vectors: vectors, count)
+            switch outcome {
+            case .bytes(let n): sent = n
+            case .wouldBlock: break
+            case .failed: return .failed
+            }
+            if sent == total { return .sent }
+        }
+        for place in 0..<count {
+            var slice = list[place]
+            let skipped = min(sent, Int(slice.count))
+            sent -= skipped
+            slice.offset += UInt32(skipped)
+            slice.count -= UInt32(skipped)
+            if slice.count > 0, !slices.append(slice, to: &queue, blocks) { return .failed }
+        }
+        return .queued
+    }
+
+    /// Sends what waits in `queue` until it is empty or the kernel takes no more.
+    func flush(
+        _ queue: inout SliceQueue, to fd: Int32, _ blocks: borrowing BlockPool, _ slices: borrowing SlicePool
+    ) -> Outcome {
+        while !queue.isEmpty {
+            removeAll()
+            slices.forEach(queue) { slice in
+                add(slice, blocks)
+                return !isFull
+            }
+            let total = byteCount
+            let outcome = Socket.send(fd, vectors: vectors, count)
+            removeAll()
+            switch outcome {
+            case .bytes(let n):
+                slices.consume(n, from: &queue, blocks)
+                if n < total { return .queued }
+            case .wouldBlock: return .queued
+            case .failed: return .failed
+            }
+        }
+        return .sent
+    }
+}
+
+/// Buffers for heads and trailer sections that outgrow a block: few, bounded, allocated when first needed.
+final class LargeHeads {
+    /// Bytes of each buffer.
+    let byteCount: Int
+    private var buffers: [UnsafeMutableRawPointer?]
+    private var free: [Int32]
+
+    init(bytesEach: Int) {
+        byteCount = bytesEach + ProxyLimits.headGrowthMax
+        buffers = Array(repeating: nil, count: ProxyLimits.largeHeadsMax)
+        free = (0..<Int32(ProxyLimits.largeHeadsMax)).reversed()
+    }
+
+    deinit { for buffer in buffers { buffer?.deallocate() } }
+
+    /// A buffer's number; -1 where all are in use.
+    func take() -> Int32 {
+        guard let number = free.popLast() else { return -1 }
+        if buffers[Int(number)] == nil {
+            buffers[Int(number)] = .allocate(byteCount: byteCount, alignment: 16)
+        }
+        return number
+    }
+
+    func giveBack(_ number: Int32) { free.append(number) }
+
+    func pointer(_ number: Int32) -> UnsafeMutableRawPointer { buffers[Int(number)]! }
+}

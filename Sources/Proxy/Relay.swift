@@ -1,0 +1,283 @@
+import CLinux
+import CoreLoop
+import HTTP
+import Mirror
+
+extension ProxyWorker {
+    /// What a read into several blocks brought. With `.bytes` the blocks are in `batch`, and their references the caller's.
+    enum BlockRead {
+        case bytes(Int, isFull: Bool)
+        case wouldBlock, endOfStream, failed, noMemory
+    }
+
+    /// Reads at most `limit` bytes into fresh blocks, as many as one gathering read takes.
+    func receiveBlocks(_ fd: Int32, limit: UInt64) -> BlockRead {
+        let room = UInt64(ProxyLimits.relayBlocks * blockBytes)
+        let wanted = Int(min(limit, room))
+        var vectors = InlineArray<8, iovec>(repeating: iovec())
+        var taken = InlineArray<8, UInt32>(repeating: BlockPool.none)
+        var count = 0
+        var space = 0
+        while space < wanted, count < ProxyLimits.relayBlocks {
+            let block = blocks.take()
+            if block == BlockPool.none { break }
+            let size = min(blockBytes, wanted - space)
+            taken[count] = block
+            vectors[count] = iovec(iov_base: blocks.pointer(block), iov_len: size)
+            space += size
+            count += 1
+        }
+        if count == 0 { return .noMemory }
+        let outcome = withUnsafeMutablePointer(to: &vectors) {
+            $0.withMemoryRebound(to: iovec.self, capacity: 8) { Socket.receive(fd, into: $0, count) }
+        }
+        var left = 0
+        if case .bytes(let n) = outcome { left = n }
+        for place in 0..<count {
+            let size = min(left, blockBytes)
+            if size > 0 {
+                batch.add(Slice(slot: taken[place], offset: 0, count: size), blocks)
+            } else {
+                blocks.release(taken[place])
+            }
+            left -= size
+        }
+        switch outcome {
+        case .bytes(let n): return .bytes(n, isFull: n == space)
+        case .wouldBlock: return .wouldBlock
+        case .endOfStream: return .endOfStream
+        case .failed: return .failed
+        }
+    }
+
+    /// What became of a buffer of chunked bytes.
+    struct ChunkRelay {
+        enum Outcome { case more, end, invalid(HeadFault), noMemory }
+        var outcome = Outcome.more
+        var consumed = 0
+        var payload = 0
+        /// A block made for the trailer section, the caller's to release; `BlockPool.none` for none.
+        var made = BlockPool.none
+    }
+
+    func releaseMade(_ relay: ChunkRelay) {
+        if relay.made != BlockPool.none { blocks.release(relay.made) }
+    }
+
+    /// Goes over chunked bytes and collects in `batch` what is passed on: the bytes as they came but for
+    /// extensions and refused trailer fields, or with `payloadOnly` the payload alone. Payload
+    /// goes to `capture` too, where there is one.
+    func relayChunks(
+        _ chunks: inout ChunkedReader, _ trailers: inout Int32, _ trailerBytes: inout UInt32, input: Slice,
+        payloadOnly: Bool, capture: inout UInt32
+    ) -> ChunkRelay {
+        var relay = ChunkRelay()
+        let base = blocks.pointer(input.slot) + Int(input.offset)
+        let bytes = UnsafeRawBufferPointer(start: base, count: Int(input.count))
+        var position = 0
+        var runStart = 0
+        var runEnd = 0
+        func flush() {
+            if runEnd > runStart {
+                batch.add(
+                    Slice(slot: input.slot, offset: Int(input.offset) + runStart, count: runEnd - runStart), blocks)
+            }
+        }
+        func pass(_ start: Int, _ end: Int) {
+            if start != runEnd {
+                flush()
+                runStart = start
+            }
+            runEnd = end
+        }
+        while position < bytes.count, !batch.isFull {
+            let start = position
+            switch chunks.next(bytes, &position) {
+            case .framing:
+                if !payloadOnly { pass(start, position) }
+            case .data:
+                relay.payload += position - start
+                pass(start, position)
+                lend(input, start, position, &capture)
+            case .cut, .needMore: break
+            case .trailer:
+                if trailers < 0 { trailers = largeHeads.take() }
+                guard trailers >= 0 else {
+                    relay.outcome = .noMemory
+                    return relay
+                }
+                // `ChunkedReader` bounds the section; a buffer holds more than that.
+                (largeHeads.pointer(trailers) + Int(trailerBytes)).copyMemory(
+                    from: base + start, byteCount: position - start)
+                trailerBytes += UInt32(position - start)
+            case .end:
+                relay.consumed = position
+                relay.outcome = .end
+                if payloadOnly {
+                    flush()
+                } else if trailers < 0, position - start == 2 {
+                    pass(start, position)
+                    flush()
+                } else {
+                    flush()
+                    writeTrailers(&trailers, &trailerBytes, &relay, &capture)
+                }
+                return relay
+            case .invalid(let fault):
+                relay.outcome = .invalid(fault)
+                return relay
+            }
+        }
+        flush()
+        relay.consumed = position
+        return relay
+    }
+
+    private func lend(_ input: Slice, _ start: Int, _ end: Int, _ capture: inout UInt32) {
+        guard capture != MirrorTap.none, let tap else { return }
+        let slice = Slice(slot: input.slot, offset: Int(input.offset) + start, count: end - start)
+        if !tap.append(slice, .body, to: capture, blocks, slices) { capture = MirrorTap.none }
+    }
+
+    /// Ends a chunked body: the trailer fields that may pass, and the empty line.
+    private func writeTrailers(
+        _ trailers: inout Int32, _ trailerBytes: inout UInt32, _ relay: inout ChunkRelay, _ capture: inout UInt32
+    ) {
+        guard trailers >= 0 else {
+            batch.add(crlf, blocks)
+            return
+        }
+        defer {
+            largeHeads.giveBack(trailers)
+            trailers = -1
+            trailerBytes = 0
+        }
+        let section = UnsafeRawBufferPointer(start: largeHeads.pointer(trailers), count: Int(trailerBytes))
+        switch TrailerParser.parse(section, into: trailerFields, limits: trailerLimits) {
+        case .complete: break
+        case .incomplete: relay.outcome = .invalid(.badTrailer)
+        case .invalid(let fault): relay.outcome = .invalid(fault)
+        }
+        guard case .end = relay.outcome else { return }
+        relay.made = blocks.take()
+        guard relay.made != BlockPool.none else {
+            relay.outcome = .noMemory
+            return
+        }
+        var writer = HeadWriter(
+            UnsafeMutableRawBufferPointer(start: blocks.pointer(relay.made), count: blockBytes))
+        forwarding.writeTrailers(trailerFields, section.baseAddress!, into: &writer)
+        let fieldBytes = writer.count
+        writer.append("\r\n")
+        guard !writer.overflowed else {
+            relay.outcome = .invalid(.trailersTooLarge)
+            return
+        }
+        batch.add(Slice(slot: relay.made, offset: 0, count: writer.count), blocks)
+        if fieldBytes > 0, capture != MirrorTap.none, let tap {
+            let slice = Slice(slot: relay.made, offset: 0, count: fieldBytes)
+            if !tap.append(slice, .trailer, to: capture, blocks, slices) { capture = MirrorTap.none }
+        }
+    }
+
+    // MARK: Tunnels
+
+    /// Moves bytes both ways between a client and an upstream after 101.
+    func pumpTunnel(_ slot: Int) {
+        let client = clients[slot]
+        let upstream = Int(client.pointee.upstream)
+        guard upstream >= 0 else { return }
+        schedule(upstream: upstream, ms: settings.limits.answerTimeoutMs)
+        guard tunnelToUpstream(slot, upstream), tunnelToClient(slot, upstream) else {
+            closeClient(slot)
+            return
+        }
+        let clientDone = client.pointee.flags.contains(.ended) && upstreams[upstream].pointee.out.isEmpty
+        let upstreamDone = upstreams[upstream].pointee.flags.contains(.answerEnded) && client.pointee.out.isEmpty
+        if clientDone, upstreamDone { closeClient(slot) }
+    }
+
+    private func tunnelToUpstream(_ slot: Int, _ upstream: Int) -> Bool {
+        let client = clients[slot]
+        let peer = upstreams[upstream]
+        if client.pointee.inEnd > client.pointee.inStart {
+            let input = Slice(
+                slot: client.pointee.inSlot, offset: Int(client.pointee.inStart),
+                count: Int(client.pointee.inEnd - client.pointee.inStart))
+            batch.add(input, blocks)
+            let outcome = batch.send(to: peer.pointee.fd, canSend: true, queue: &peer.pointee.out, blocks, slices)
+            releaseInput(slot)
+            if outcome == .failed { return false }
+        }
+        for _ in 0..<ProxyLimits.relayRoundsPerTurnMax {
+            guard client.pointee.flags.contains(.readReady),
+                peer.pointee.out.byteCount < ProxyLimits.queuedBytesMax
+            else { break }
+            switch passTunnel(client.pointee.fd, peer.pointee.fd, &peer.pointee.out) {
+            case .bytes(let count, let isFull):
+                counters.add(.bytesIn, UInt64(count))
+                client.pointee.bodyRead += UInt64(count)
+                if !isFull, !client.pointee.flags.contains(.peerClosed) { client.pointee.flags.remove(.readReady) }
+            case .wouldBlock: client.pointee.flags.remove(.readReady)
+            case .endOfStream:
+                client.pointee.flags.remove(.readReady)
+                client.pointee.flags.insert(.ended)
+            case .failed: return false
+            case .noMemory: break
+            }
+        }
+        if client.pointee.flags.contains(.readReady), peer.pointee.out.byteCount < ProxyLimits.queuedBytesMax {
+            goOn(client: slot)
+        }
+        if client.pointee.flags.contains(.ended), peer.pointee.out.isEmpty,
+            !peer.pointee.flags.contains(.wroteEnd)
+        {
+            peer.pointee.flags.insert(.wroteEnd)
+            Socket.shutdownWrites(peer.pointee.fd)
+        }
+        return true
+    }
+
+    private func tunnelToClient(_ slot: Int, _ upstream: Int) -> Bool {
+        let client = clients[slot]
+        let peer = upstreams[upstream]
+        for _ in 0..<ProxyLimits.relayRoundsPerTurnMax {
+            guard peer.pointee.flags.contains(.readReady),
+                client.pointee.out.byteCount < ProxyLimits.queuedBytesMax
+            else { break }
+            switch passTunnel(peer.pointee.fd, client.pointee.fd, &client.pointee.out) {
+            case .bytes(let count, let isFull):
+                counters.add(.bytesOut, UInt64(count))
+                client.pointee.answerBytes += UInt64(count)
+                if !isFull, !peer.pointee.flags.contains(.peerClosed) { peer.pointee.flags.remove(.readReady) }
+            case .wouldBlock: peer.pointee.flags.remove(.readReady)
+            case .endOfStream:
+                peer.pointee.flags.remove(.readReady)
+                peer.pointee.flags.insert(.answerEnded)
+            case .failed: return false
+            case .noMemory: break
+            }
+        }
+        if peer.pointee.flags.contains(.readReady), client.pointee.out.byteCount < ProxyLimits.queuedBytesMax {
+            goOn(upstream: upstream)
+        }
+        if peer.pointee.flags.contains(.answerEnded), client.pointee.out.isEmpty,
+            !client.pointee.flags.contains(.wroteEnd)
+        {
+            client.pointee.flags.insert(.wroteEnd)
+            Socket.shutdownWrites(client.pointee.fd)
+        }
+        return true
+    }
+
+    /// One read and one send of a tunnel; a failed send counts as a failed read.
+    private func passTunnel(_ source: Int32, _ destination: Int32, _ queue: inout SliceQueue) -> BlockRead {
+        let read = receiveBlocks(source, limit: .max)
+        guard case .bytes = read else { return read }
+        let parts = batch.count
+        for place in 0..<parts { headParts[place] = batch[place] }
+        let outcome = batch.send(to: destination, canSend: true, queue: &queue, blocks, slices)
+        for place in 0..<parts { blocks.release(headParts[place].slot) }
+        return outcome == .failed ? .failed : read
+    }
+}

@@ -1,0 +1,184 @@
+import CoreLoop
+import HTTP
+import Mirror
+
+extension ProxyWorker {
+    /// Takes what is there of a body with Content-Length off the input; an empty slice where there is none.
+    /// The slice's block stays the input's until `afterRequestBytes`.
+    func takeBufferedLength(_ slot: Int) -> Slice {
+        let client = clients[slot]
+        let there = UInt64(client.pointee.inEnd - client.pointee.inStart)
+        guard there > 0, !client.pointee.flags.contains(.requestChunked) else {
+            return Slice(slot: 0, offset: 0, count: 0)
+        }
+        let count = Int(min(there, client.pointee.bodyLeft))
+        let slice = Slice(slot: client.pointee.inSlot, offset: Int(client.pointee.inStart), count: count)
+        client.pointee.inStart += UInt32(count)
+        client.pointee.bodyLeft -= UInt64(count)
+        client.pointee.bodyRead += UInt64(count)
+        client.pointee.progress &+= UInt32(count)
+        if client.pointee.bodyLeft == 0 { client.pointee.flags.insert(.requestRead) }
+        return slice
+    }
+
+    /// After bytes of the request were handed on: lets go of an empty input, and ends the request where it is whole.
+    func afterRequestBytes(_ slot: Int) {
+        let client = clients[slot]
+        guard client.pointee.state == .exchange else { return }
+        if client.pointee.inStart == client.pointee.inEnd { releaseInput(slot) }
+        guard client.pointee.flags.contains(.requestRead) else { return }
+        pause(client: slot)
+        if client.pointee.capture != MirrorTap.none, let tap {
+            let id = client.pointee.capture
+            client.pointee.capture = MirrorTap.none
+            let copies = tap.finish(id, now: readClock(), blocks, slices)
+            if client.pointee.log != AccessLog.none { log?.awaitShadows(client.pointee.log, copies) }
+        }
+        if client.pointee.upstream >= 0 {
+            schedule(upstream: Int(client.pointee.upstream), ms: settings.limits.answerTimeoutMs)
+        }
+    }
+
+    /// Moves the request's body on: from the socket through blocks to the upstream, as far as both allow.
+    func pumpRequest(_ slot: Int) {
+        let client = clients[slot]
+        var rounds = 0
+        while client.pointee.state == .exchange, !client.pointee.flags.contains(.requestRead) {
+            let upstream = Int(client.pointee.upstream)
+            guard upstream >= 0, !upstreams[upstream].pointee.flags.contains(.writeFailed) else { return }
+            guard upstreams[upstream].pointee.out.byteCount < ProxyLimits.queuedBytesMax else {
+                // The upstream is slow, not the client.
+                pause(client: slot)
+                return
+            }
+            if client.pointee.inEnd > client.pointee.inStart {
+                guard passBuffered(slot, upstream) else { return }
+                continue
+            }
+            guard client.pointee.flags.contains(.readReady) else {
+                if client.pointee.flags.contains(.ended) { closeClient(slot) }
+                return
+            }
+            guard rounds < ProxyLimits.relayRoundsPerTurnMax else {
+                goOn(client: slot)
+                return
+            }
+            rounds += 1
+            if client.pointee.flags.contains(.requestChunked) {
+                guard fillInput(slot) else {
+                    if client.pointee.flags.contains(.ended) { continue }
+                    return
+                }
+            } else {
+                guard passDirectly(slot, upstream) else { return }
+            }
+            noteProgress(slot)
+        }
+    }
+
+    /// Moves the deadline of a body that makes progress.
+    private func noteProgress(_ slot: Int) {
+        let client = clients[slot]
+        guard client.pointee.state == .exchange, client.pointee.progress >= ProxyLimits.progressBytesMin,
+            !client.pointee.flags.contains(.requestRead)
+        else { return }
+        client.pointee.progress = 0
+        schedule(client: slot, ms: bodyTimeoutMs)
+    }
+
+    /// Passes on what the input holds. False where the exchange is over or changed hands.
+    private func passBuffered(_ slot: Int, _ upstream: Int) -> Bool {
+        let client = clients[slot]
+        if client.pointee.flags.contains(.requestChunked) {
+            let before = client.pointee.inStart
+            let step = relayChunks(
+                &client.pointee.chunks, &client.pointee.trailers, &client.pointee.trailerBytes,
+                input: Slice(
+                    slot: client.pointee.inSlot, offset: Int(client.pointee.inStart),
+                    count: Int(client.pointee.inEnd - client.pointee.inStart)),
+                payloadOnly: false, capture: &client.pointee.capture)
+            client.pointee.inStart += UInt32(step.consumed)
+            client.pointee.bodyRead += UInt64(step.payload)
+            client.pointee.progress &+= client.pointee.inStart - before
+            switch step.outcome {
+            case .more: break
+            case .end: client.pointee.flags.insert(.requestRead)
+            case .invalid(let fault):
+                batch.removeAll()
+                releaseMade(step)
+                counters.add(.refusals)
+                gatewayAnswer(slot, .refused(fault))
+                return false
+            case .noMemory:
+                batch.removeAll()
+                releaseMade(step)
+                gatewayAnswer(slot, .noMemory)
+                return false
+            }
+            let limit = settings.limits.bodyBytes
+            if limit > 0, client.pointee.bodyRead > UInt64(limit) {
+                batch.removeAll()
+                releaseMade(step)
+                gatewayAnswer(slot, .bodyTooLarge)
+                return false
+            }
+            let isSent = sendToUpstream(upstream)
+            releaseMade(step)
+            guard isSent, client.pointee.state == .exchange else { return false }
+        } else {
+            let body = takeBufferedLength(slot)
+            batch.add(body, blocks)
+            guard sendToUpstream(upstream), client.pointee.state == .exchange else { return false }
+            capture(slot, body)
+        }
+        afterRequestBytes(slot)
+        return true
+    }
+
+    private func capture(_ slot: Int, _ body: Slice) {
+        let client = clients[slot]
+        guard client.pointee.capture != MirrorTap.none, let tap else { return }
+        if !tap.append(body, .body, to: client.pointee.capture, blocks, slices) {
+            client.pointee.capture = MirrorTap.none
+        }
+    }
+
+    /// Passes a run of a body with Content-Length straight from socket to socket, several blocks at a time.
+    private func passDirectly(_ slot: Int, _ upstream: Int) -> Bool {
+        let client = clients[slot]
+        let step = receiveBlocks(client.pointee.fd, limit: client.pointee.bodyLeft)
+        switch step {
+        case .bytes(let count, let isFull):
+            counters.add(.bytesIn, UInt64(count))
+            client.pointee.bodyLeft -= UInt64(count)
+            client.pointee.bodyRead += UInt64(count)
+            client.pointee.progress &+= UInt32(count)
+            if !isFull, !client.pointee.flags.contains(.peerClosed) { client.pointee.flags.remove(.readReady) }
+            if client.pointee.bodyLeft == 0 { client.pointee.flags.insert(.requestRead) }
+            let parts = batch.count
+            for place in 0..<parts { headParts[place] = batch[place] }
+            let isSent = sendToUpstream(upstream)
+            if isSent, client.pointee.state == .exchange {
+                for place in 0..<parts { capture(slot, headParts[place]) }
+            }
+            for place in 0..<parts { blocks.release(headParts[place].slot) }
+            guard isSent, client.pointee.state == .exchange else { return false }
+            afterRequestBytes(slot)
+            return true
+        case .wouldBlock:
+            client.pointee.flags.remove(.readReady)
+            return true
+        case .endOfStream:
+            client.pointee.flags.remove(.readReady)
+            client.pointee.flags.insert(.ended)
+            return true
+        case .failed:
+            closeClient(slot)
+            return false
+        case .noMemory:
+            counters.add(.blocksExhausted)
+            goOn(client: slot)
+            return false
+        }
+    }
+}
