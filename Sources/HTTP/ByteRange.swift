@@ -1,0 +1,38 @@
+/// A run of bytes within a head; offsets count from the first byte that was given to the parser.
+public struct ByteRange: Sendable, Equatable {
+    /// Offset of the first byte.
+    public var offset: UInt32
+    /// Bytes in the run.
+    public var count: UInt32
+
+    /// The run of `count` bytes that starts at `offset`.
+    @inlinable
+    public init(offset: UInt32, count: UInt32) {
+        self.offset = offset
+        self.count = count
+    }
+
+    /// The run `start..<end`. Traps unless `0 <= start <= end <= UInt32.max`.
+    @inlinable
+    public init(_ start: Int, _ end: Int) {
+        precondition(start <= end)
+        self.init(offset: UInt32(start), count: UInt32(end - start))
+    }
+
+    /// The empty run at offset 0.
+    public static let empty = ByteRange(offset: 0, count: 0)
+
+    /// Offset of the first byte, as Int.
+    @inlinable public var start: Int { Int(offset) }
+
+    /// Offset behind the last byte.
+    @inlinable public var end: Int { Int(offset) + Int(count) }
+
+    @inlinable public var isEmpty: Bool { count == 0 }
+
+    /// The bytes of this run in the buffer that was parsed. Traps where the buffer is shorter.
+    @inlinable
+    public func bytes(in head: UnsafeRawBufferPointer) -> UnsafeRawBufferPointer {
+        UnsafeRawBufferPointer(rebasing: head[start..<end])
+    }
+}

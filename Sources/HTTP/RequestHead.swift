@@ -1,0 +1,166 @@
+/// The head of a request, as one parse found it.
+///
+/// A worker keeps one and parses every head into it; nothing is allocated after `init`. All ranges
+/// count from the first byte of the buffer that was parsed, and everything here means something only
+/// after `.complete`. Not for use by two threads.
+public final class RequestHead {
+    public let limits: HeadLimits
+    /// The fields in the order of the message.
+    public let fields: FieldList
+
+    // Exclusivity is unchecked on what a parse writes: a checked access is a runtime call for each
+    // read by another module, and nothing here is read while it is written.
+    @exclusivity(unchecked) public internal(set) var method = Method.other
+    @exclusivity(unchecked) public internal(set) var methodRange = ByteRange.empty
+    /// The target as it was sent.
+    @exclusivity(unchecked) public internal(set) var target = ByteRange.empty
+    @exclusivity(unchecked) public internal(set) var targetForm = TargetForm.origin
+    /// Path and query as origin-form sends them. For absolute-form what follows the authority: where
+    /// that is empty, `/` is sent instead, or `*` for OPTIONS; see also `pathNeedsSlash`.
+    /// Empty for CONNECT.
+    @exclusivity(unchecked) public internal(set) var path = ByteRange.empty
+    /// The authority of an absolute-form or CONNECT target, else the value of Host; empty only for
+    /// HTTP/1.0 without Host. Always a valid `host [":" port]`, the port possibly empty.
+    @exclusivity(unchecked) public internal(set) var authority = ByteRange.empty
+    /// 0 or 1; higher minor versions are read as 1.
+    @exclusivity(unchecked) public internal(set) var versionMinor: UInt8 = 1
+    /// `.none`, `.length` or `.chunked`.
+    @exclusivity(unchecked) public internal(set) var framing = BodyFraming.none
+    /// True where the client wants the connection to persist (RFC 9112 §9.3).
+    @exclusivity(unchecked) public internal(set) var keepAlive = true
+    /// True where the client waits for 100 before it sends content: HTTP/1.1 and there is content.
+    @exclusivity(unchecked) public internal(set) var expectContinue = false
+    /// True for HTTP/1.1 where Connection names Upgrade and there is an Upgrade field.
+    @exclusivity(unchecked) public internal(set) var wantsUpgrade = false
+    /// The value of Max-Forwards, at most `Limits.maxForwardsCeiling`; nil where there is none, or
+    /// one that is no number, or several.
+    @exclusivity(unchecked) public internal(set) var maxForwards: Int?
+
+    /// A head for messages within `limits`.
+    public init(limits: HeadLimits) {
+        self.limits = limits
+        fields = FieldList(capacity: limits.fieldsMax)
+    }
+
+    /// True where there is a Host field. Always so for HTTP/1.1.
+    @inlinable public var hasHost: Bool { fields.contains(.host) }
+
+    /// True where a `/` belongs before `path`: an absolute-form target without path
+    /// (`http://host`, `http://host?query`), unless it becomes `*`.
+    public var pathNeedsSlash: Bool {
+        guard targetForm == .absolute else { return false }
+        return path.isEmpty ? method != .options : pathStartsWithQuery
+    }
+
+    @exclusivity(unchecked) var pathStartsWithQuery = false
+
+    /// Parses one head from the first byte of `bytes`, which may hold content behind it.
+    ///
+    /// Refuses what RFC 9112 lets a recipient read in more than one way; see SECURITY.md. Costs time
+    /// linear in the head.
+    public func parse(_ bytes: UnsafeRawBufferPointer) -> HeadOutcome {
+        guard let base = bytes.baseAddress, bytes.count > 0 else { return .incomplete }
+        let visible = Bytes(base: base, count: min(bytes.count, limits.headBytesMax))
+        var line = RequestLine()
+        switch line.parse(visible, targetBytesMax: limits.targetBytesMax) {
+        case .complete(let next): return parseFields(visible, line, from: next)
+        case .incomplete:
+            return bytes.count < limits.headBytesMax ? .incomplete : .invalid(.targetTooLong)
+        case .invalid(let fault): return .invalid(fault)
+        }
+    }
+
+    /// As `parse(_:)`, for a head whose first `seen` bytes were `.incomplete` before.
+    ///
+    /// A head can only have got further if a line ended since then, so that a client that sends it
+    /// byte by byte costs one parse for each line, of which there are at most `fieldsMax` and a few.
+    public func parse(_ bytes: UnsafeRawBufferPointer, seen: Int) -> HeadOutcome {
+        precondition(seen >= 0 && seen <= bytes.count)
+        if bytes.count < limits.headBytesMax, !bytes[seen...].contains(0x0A) { return .incomplete }
+        return parse(bytes)
+    }
+
+    @inline(__always)
+    private func parseFields(_ bytes: Bytes, _ line: RequestLine, from start: Int) -> HeadOutcome {
+        let outcome = FieldLines(bytes, .head).parse(from: start, into: fields)
+        guard case .complete = outcome else {
+            if outcome == .incomplete, bytes.count >= limits.headBytesMax {
+                return .invalid(.headTooLarge)
+            }
+            return outcome
+        }
+        method = line.method
+        methodRange = line.methodRange
+        target = line.target
+        targetForm = line.targetForm
+        path = line.path
+        authority = line.authority
+        versionMinor = line.versionMinor
+        if let fault = judge(bytes) { return .invalid(fault) }
+        return outcome
+    }
+
+    /// What only the whole head can tell.
+    @inline(__always)
+    private func judge(_ bytes: Bytes) -> HeadFault? {
+        if let fault = judgeHost(bytes) { return fault }
+        switch FramingFields.read(bytes, fields, versionMinor: versionMinor) {
+        case .neither: framing = .none
+        case .length(let length): framing = .length(length)
+        case .chunked: framing = .chunked
+        case .invalid(let fault): return fault
+        }
+        let options = ConnectionOptions(bytes, fields)
+        if let fault = options.fault { return fault }
+        keepAlive = options.isPersistent(versionMinor: versionMinor)
+        wantsUpgrade = versionMinor >= 1 && options.upgrade && fields.contains(.upgrade)
+        expectContinue = false
+        maxForwards = nil
+        let rare = FieldName.expect.bit | FieldName.maxForwards.bit
+        if fields.present & rare != 0 || method == .trace || targetForm == .absolute {
+            return judgeRare(bytes)
+        }
+        return nil
+    }
+
+    @inline(__always)
+    private func judgeHost(_ bytes: Bytes) -> HeadFault? {
+        guard let position = fields.first(.host) else {
+            return versionMinor == 0 ? nil : .missingHost
+        }
+        guard fields.repeated & FieldName.host.bit == 0 else { return .repeatedHost }
+        let host = fields[position].value
+        guard Authority.isValid(bytes, host) else { return .badHost }
+        if authority.isEmpty { authority = host }
+        return nil
+    }
+
+    @inline(never)
+    private func judgeRare(_ bytes: Bytes) -> HeadFault? {
+        pathStartsWithQuery = !path.isEmpty && bytes[path.start] == 0x3F
+        if method == .trace, framing != .none { return .contentInTrace }
+        if let position = fields.first(.expect) {
+            guard fields.repeated & FieldName.expect.bit == 0,
+                bytes.equalsIgnoringCase(fields[position].value, "100-continue")
+            else { return .badExpectation }
+            expectContinue =
+                versionMinor >= 1 && framing != .none && framing != .length(0)
+        }
+        if let position = fields.first(.maxForwards),
+            fields.repeated & FieldName.maxForwards.bit == 0
+        {
+            maxForwards = Self.maxForwards(bytes, fields[position].value)
+        }
+        return nil
+    }
+
+    private static func maxForwards(_ bytes: Bytes, _ value: ByteRange) -> Int? {
+        guard !value.isEmpty else { return nil }
+        var hops = 0
+        for index in value.start..<value.end {
+            guard Bytes.isDigit(bytes[index]) else { return nil }
+            hops = min(hops * 10 + Int(bytes[index] - 0x30), Limits.maxForwardsCeiling)
+        }
+        return hops
+    }
+}
