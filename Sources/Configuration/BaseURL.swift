@@ -37,7 +37,7 @@ enum BaseURL {
 
     private static func http(_ rest: String, id: String) throws(TextFault) -> TargetSettings {
         if let mark = rest.first(where: { $0 == "?" || $0 == "#" }) {
-            let what = mark == "?" ? "a query" : "a fragment"
+            let what = mark == "?" ? "query" : "fragment"
             throw TextFault(.badAddress, "a base_url has no \(what)", "leave out \(mark) and what follows")
         }
         let authority = String(rest.prefix { $0 != "/" })

@@ -8,6 +8,10 @@ final class Findings {
 
     var hasErrors: Bool { errors > 0 }
 
+    /// Whether a further finding is only counted: its remedy need not be looked for, which may cost a
+    /// comparison with a thousand names for each of ten thousand faults.
+    var isFull: Bool { listed.count == ConfigurationLimits.diagnosticsMax }
+
     func add(_ diagnostic: Diagnostic) {
         if diagnostic.severity == .error { errors += 1 }
         // One value can be reached over several ways (a merge, an overlay): one report is enough.

@@ -80,7 +80,7 @@ struct Section {
                 return
             }
         }
-        findings.add(.unknownKey, place, "unknown key", meant(entry.key, names))
+        findings.add(.unknownKey, place, "unknown key", findings.isFull ? nil : meant(entry.key, names))
     }
 
     private func meant(_ key: String, _ names: [String]) -> String? {

@@ -96,7 +96,7 @@ struct TargetBlock {
     /// The index of a target; nil and a report where no target has the id.
     func index(_ id: String, _ place: Place, _ findings: Findings) -> Int? {
         if let index = indices[id] { return index }
-        let known = indices.keys.sorted()
+        let known = findings.isFull ? [] : indices.keys.sorted()
         let near = NearestName.of(id, in: known)
         let remedy: String? =
             if let near { "did you mean \(near)?" }

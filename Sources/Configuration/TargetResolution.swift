@@ -11,18 +11,16 @@ extension ConfigurationReader {
     /// Returns an error for each target whose name has no address; such a target is left without.
     public static func resolveTargets(_ settings: inout GatewaySettings) -> [Diagnostic] {
         var diagnostics: [Diagnostic] = []
+        // Several targets of one host are common, and a look-up that fails may take many seconds.
+        var known: [String: Result<[SocketAddress], ResolverFault>] = [:]
         for index in settings.targets.indices where settings.targets[index].addresses.isEmpty {
             let target = settings.targets[index]
-            // Several targets of one host are common: one look-up serves them all.
-            if let twin = settings.targets[..<index].first(where: {
-                $0.host == target.host && $0.port == target.port && !$0.addresses.isEmpty
-            }) {
-                settings.targets[index].addresses = twin.addresses
-                continue
-            }
-            do throws(ResolverFault) {
-                settings.targets[index].addresses = try lookUp(target.host, port: target.port)
-            } catch {
+            let answer =
+                known[target.authority] ?? Result { () throws(ResolverFault) in try lookUp(target.host, port: target.port) }
+            known[target.authority] = answer
+            switch answer {
+            case .success(let addresses): settings.targets[index].addresses = addresses
+            case .failure(let error):
                 diagnostics.append(
                     Diagnostic(
                         .unresolved, path: "providers.targets[\(index)].base_url",
