@@ -14,6 +14,11 @@ public enum ConfigurationLimits {
     /// Characters of the user's own text that a message quotes.
     public static let quotedCharactersMax = 64
 
+    /// The smallest share above 0; the sampler counts in these steps.
+    public static let sampleRateStep = 1e-9
+    /// The smallest cap above 0: one copy in a thousand seconds.
+    public static let qpsMin = 0.001
+
     public static let listenersMax = 64
     public static let targetsMax = 1_024
     public static let routesMax = 4_096

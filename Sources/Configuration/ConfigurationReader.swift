@@ -1,5 +1,5 @@
 import CLinux
-import CoreLoop
+public import CoreLoop
 public import Proxy
 
 /// What reading a configuration gave.
@@ -20,27 +20,35 @@ public enum ConfigurationReader {
     /// Where clients are expected without `listen`.
     public static let listenDefault = "127.0.0.1:41002"
 
-    /// Reads a document. `file` is only named in the findings. No name is resolved and no file is touched.
-    public static func read(text: [UInt8], file: String) -> ConfigurationResult {
+    /// Reads a document. `file` is only named in the findings. No name is resolved and no file is
+    /// touched. `listen` stands in the place of the document's, for a command's own option.
+    public static func read(
+        text: [UInt8], file: String, listen: [SocketAddress]? = nil
+    ) -> ConfigurationResult {
         let findings = Findings()
         var settings: GatewaySettings?
         if let root = YAMLReader.read(text, findings: findings),
             let section = Section(root, path: "", schemaPath: "", findings: findings)
         {
-            settings = document(section, findings)
+            settings = document(section, listen: listen, findings)
         }
         return ConfigurationResult(
-            file: file, settings: findings.hasErrors ? nil : settings, diagnostics: findings.sorted())
+            file: file, settings: findings.hasErrors ? nil : settings,
+            diagnostics: findings.sorted())
     }
 
     /// Reads a file of at most `ConfigurationLimits.documentBytesMax` bytes.
-    public static func readFile(_ path: String) -> ConfigurationResult {
+    public static func readFile(_ path: String, listen: [SocketAddress]? = nil)
+        -> ConfigurationResult
+    {
         do throws(FileFault) {
-            return read(text: try bytes(of: path), file: path)
+            return read(text: try bytes(of: path), file: path, listen: listen)
         } catch {
             return ConfigurationResult(
                 file: path, settings: nil,
-                diagnostics: [Diagnostic(error.code, message: error.message, suggestion: error.suggestion)])
+                diagnostics: [
+                    Diagnostic(error.code, message: error.message, suggestion: error.suggestion)
+                ])
         }
     }
 
@@ -63,26 +71,34 @@ public enum ConfigurationReader {
         var bytes: [UInt8] = []
         var chunk = [UInt8](repeating: 0, count: 64 << 10)
         while true {
-            let count = chunk.withUnsafeMutableBytes { CLinux.read(descriptor, $0.baseAddress, $0.count) }
+            let count = chunk.withUnsafeMutableBytes {
+                CLinux.read(descriptor, $0.baseAddress, $0.count)
+            }
             if count < 0, lastErrno == EINTR { continue }
             guard count >= 0 else {
-                throw FileFault(code: .unreadable, message: "cannot read it: \(SystemError.text(lastErrno))")
+                throw FileFault(
+                    code: .unreadable, message: "cannot read it: \(SystemError.text(lastErrno))")
             }
             if count == 0 { return bytes }
             bytes += chunk[..<count]
             // Checked while reading: a pipe or a device has no size to ask for.
             guard bytes.count <= max else {
-                throw FileFault(code: .tooLarge, message: "larger than \(SizeText.text(max)), which is the most that is read")
+                throw FileFault(
+                    code: .tooLarge,
+                    message: "larger than \(SizeText.text(max)), which is the most that is read")
             }
         }
     }
 
     // MARK: The document
 
-    private static func document(_ root: Section, _ findings: Findings) -> GatewaySettings {
+    private static func document(
+        _ root: Section, listen: [SocketAddress]?, _ findings: Findings
+    ) -> GatewaySettings {
         var settings = GatewaySettings()
         if root.has("version") { _ = root.choice("version") }
-        settings.listen = GatewayBlocks.listen(root, findings)
+        let written = GatewayBlocks.listen(root, findings)
+        settings.listen = listen ?? written
         settings.admin = GatewayBlocks.admin(root, findings)
         settings.runtime = GatewayBlocks.runtime(root, findings)
         settings.limits = GatewayBlocks.limits(root)
@@ -94,7 +110,9 @@ public enum ConfigurationReader {
         settings.mirrorEnabled = mirror.enabled
         settings.shadows = mirror.shadows.map(\.settings)
         settings.routes = RouteBlock.read(root, targets, mirror, findings)
-        CrossChecks(root: root, settings: settings, targets: targets, mirror: mirror, findings: findings).run()
+        CrossChecks(
+            root: root, settings: settings, targets: targets, mirror: mirror, findings: findings
+        ).run()
         return settings
     }
 }

@@ -20,11 +20,13 @@ struct CrossChecks {
     }
 
     private func checkAdmin() {
-        guard let admin = settings.admin.listen, settings.listen.contains(admin), admin.port != 0 else { return }
+        guard let admin = settings.admin.listen, settings.listen.contains(admin), admin.port != 0
+        else { return }
         // Either may be the one that was left at its default.
         let key = root.has("admin") ? "admin" : "listen"
         findings.add(
-            .conflict, root.place(key), "admin and traffic would both listen on \(quoted(admin.text))",
+            .conflict, root.place(key),
+            "admin and traffic would both listen on \(quoted(admin.text))",
             "give one of them another port")
     }
 
@@ -34,13 +36,16 @@ struct CrossChecks {
             for address in target.addresses {
                 if settings.listen.contains(address) {
                     findings.add(
-                        .conflict, place, "\(quoted(address.text)) is where the gateway itself listens")
+                        .conflict, place,
+                        "\(quoted(address.text)) is where the gateway itself listens")
                 } else if let port = address.port, address.isLoopback,
                     settings.listen.contains(where: { $0.port == port && isWildcard($0) })
                 {
                     findings.add(
                         .unreachable, place,
-                        "the gateway listens on port \(port) of all addresses: \(quoted(address.text)) is itself, where no other process has that very address")
+                        "the gateway listens on port \(port) of all addresses: "
+                            + "\(quoted(address.text)) is itself, unless another process has that very address"
+                    )
                 }
             }
         }
@@ -56,34 +61,42 @@ struct CrossChecks {
         if !mirror.enabled, anyRouteEnables() {
             findings.add(
                 .neverMirrored, section?.place("enabled") ?? block,
-                "is false: mirroring starts switched off, also for the routes that say enabled: true")
+                "is false: mirroring starts switched off, also for routes that say enabled: true"
+            )
         }
         for (index, shadow) in mirror.shadows.enumerated() {
             let id = shadow.settings.targetID
             let lanes = settings.routes.flatMap(\.lanes).filter { $0.shadow == index }
             if shadow.settings.target == mirror.primary {
-                findings.add(.selfMirrored, shadow.place, "the shadow is the primary, \(id): it gets its traffic twice")
+                findings.add(
+                    .selfMirrored, shadow.place,
+                    "the shadow is the primary, \(id): it gets its traffic twice")
             }
             if shadow.settings.qps == 0 {
-                findings.add(.neverMirrored, shadow.place, "limits.qps is 0: nothing is sent to \(id)")
+                findings.add(
+                    .neverMirrored, shadow.place, "limits.qps is 0: nothing is sent to \(id)")
             }
             if lanes.isEmpty {
                 findings.add(.neverMirrored, shadow.place, "no route is mirrored to \(id)")
             } else if lanes.allSatisfy({ $0.sampleRate == 0 }) {
-                findings.add(.neverMirrored, shadow.place, "sample_rate is 0: nothing is sent to \(id)")
+                findings.add(
+                    .neverMirrored, shadow.place, "sample_rate is 0: nothing is sent to \(id)")
             }
             let loanBytes = settings.runtime.blocksOnLoanMax * settings.runtime.blockBytes
             if let largest = lanes.map(\.bodyBytesMax).max(), largest > loanBytes {
                 findings.add(
                     .tightMemory, shadow.place,
-                    "max_body_bytes (\(SizeText.text(largest))) is more than all blocks that may be on loan hold (\(SizeText.text(loanBytes)))",
+                    "max_body_bytes (\(SizeText.text(largest))) is more than all blocks that may "
+                        + "be on loan hold (\(SizeText.text(loanBytes)))",
                     "raise runtime.blocks_on_loan_max")
             }
         }
     }
 
     private func anyRouteEnables() -> Bool {
-        guard let (node, _) = root.value("routes"), case .list(let items) = node.content else { return false }
+        guard let (node, _) = root.value("routes"), case .list(let items) = node.content else {
+            return false
+        }
         return items.contains { item in
             guard case .mapping(let entries) = item.content,
                 let mirror = entries.first(where: { $0.key == "mirror" }),
@@ -103,7 +116,7 @@ struct CrossChecks {
             guard index + 1 < items.count else { return }
             findings.add(
                 .unreachable, Place("routes[\(index + 1)]", items[index + 1]),
-                "\(route.name) before it matches every request: this route and those behind it get none",
+                "\(route.name) before it matches every request: this one and those behind get none",
                 "put the more special routes first")
             return
         }

@@ -3,11 +3,11 @@ public enum Severity: String, Sendable {
     case error, warning
 }
 
-/// What kind of fault it is. The raw values are stable: tools match on them.
+/// What kind of fault it is. The raw values are stable: tools match on them. E003 is kept for
+/// policies.
 public enum DiagnosticCode: String, Sendable, CaseIterable {
     case unknownKind = "E001"
     case unknownKey = "E002"
-    case chainedWithoutBlock = "E003"
     case wrongType = "E004"
     case outOfRange = "E005"
     case undefinedName = "E006"
@@ -28,7 +28,6 @@ public enum DiagnosticCode: String, Sendable, CaseIterable {
     case tightMemory = "W005"
     case rewriteSlashes = "W006"
     case chosenPort = "W007"
-    case privilege = "W008"
 
     public var severity: Severity { rawValue.first == "E" ? .error : .warning }
 
@@ -37,7 +36,6 @@ public enum DiagnosticCode: String, Sendable, CaseIterable {
         switch self {
         case .unknownKind: "unknown kind of provider"
         case .unknownKey: "unknown key"
-        case .chainedWithoutBlock: "chained without its block (reserved for `policies`)"
         case .wrongType: "wrong type, or a text that is not of the form the key takes"
         case .outOfRange: "out of range"
         case .undefinedName: "a target or shadow that nothing defines"
@@ -57,7 +55,6 @@ public enum DiagnosticCode: String, Sendable, CaseIterable {
         case .tightMemory: "blocks or loans that leave too little for the other use"
         case .rewriteSlashes: "a rewrite that doubles or loses a slash"
         case .chosenPort: "port 0: the kernel chooses"
-        case .privilege: "another address form is at hand for what is meant"
         }
     }
 }
@@ -88,9 +85,11 @@ public struct Diagnostic: Sendable, Equatable {
         self.suggestion = suggestion
     }
 
-    /// `FILE:LINE:COLUMN: error[E002]: PATH: MESSAGE; SUGGESTION`; parts that are not known are left out.
+    /// `FILE:LINE:COLUMN: error[E002]: PATH: MESSAGE; SUGGESTION`; parts that are not known are
+    /// left out.
     public func text(file: String) -> String {
-        let place = line > 0 ? "\(quoted(file, max: .max)):\(line):\(column)" : quoted(file, max: .max)
+        let place =
+            line > 0 ? "\(quoted(file, max: .max)):\(line):\(column)" : quoted(file, max: .max)
         let about = path.isEmpty ? "" : "\(path): "
         let remedy = suggestion.map { "; \($0)" } ?? ""
         return "\(place): \(severity.rawValue)[\(code.rawValue)]: \(about)\(message)\(remedy)"
@@ -99,14 +98,17 @@ public struct Diagnostic: Sendable, Equatable {
 
 /// The user's own text, fit for a terminal and for one line: controls are escaped (a configuration
 /// from elsewhere could otherwise steer the reader's terminal), long ones are cut.
-func quoted(_ text: some StringProtocol, max: Int = ConfigurationLimits.quotedCharactersMax) -> String {
+func quoted(_ text: some StringProtocol, max: Int = ConfigurationLimits.quotedCharactersMax)
+    -> String
+{
     var out = ""
     var count = 0
     for scalar in text.unicodeScalars {
         if count == max { return out + "…" }
         count += 1
         switch scalar.properties.generalCategory {
-        case .control, .format, .lineSeparator, .paragraphSeparator, .surrogate, .privateUse, .unassigned:
+        case .control, .format, .lineSeparator, .paragraphSeparator, .surrogate, .privateUse,
+            .unassigned:
             out += "\\u{\(String(scalar.value, radix: 16))}"
         default:
             out.unicodeScalars.append(scalar)

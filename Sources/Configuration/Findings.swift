@@ -8,8 +8,8 @@ final class Findings {
 
     var hasErrors: Bool { errors > 0 }
 
-    /// Whether a further finding is only counted: its remedy need not be looked for, which may cost a
-    /// comparison with a thousand names for each of ten thousand faults.
+    /// Whether a further finding is only counted: its remedy need not be looked for, which may cost
+    /// a comparison with a thousand names for each of ten thousand faults.
     var isFull: Bool { listed.count == ConfigurationLimits.diagnosticsMax }
 
     func add(_ diagnostic: Diagnostic) {
@@ -40,10 +40,13 @@ final class Findings {
     /// In the order of the text. Where some were left out, a last entry says how many.
     func sorted() -> [Diagnostic] {
         var all = listed.enumerated().sorted { a, b in
-            (a.element.line, a.element.column, a.offset) < (b.element.line, b.element.column, b.offset)
+            (a.element.line, a.element.column, a.offset) < (
+                b.element.line, b.element.column, b.offset
+            )
         }.map(\.element)
         if unlisted > 0 {
-            all.append(Diagnostic(.tooLarge, message: "and \(unlisted) further findings, not listed"))
+            all.append(
+                Diagnostic(.tooLarge, message: "and \(unlisted) further findings, not listed"))
         }
         return all
     }

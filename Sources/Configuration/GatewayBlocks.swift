@@ -14,7 +14,9 @@ enum GatewayBlocks {
             guard !nodes.isEmpty, nodes.count <= ConfigurationLimits.listenersMax else {
                 findings.add(
                     .outOfRange, place,
-                    "must name 1 to \(ConfigurationLimits.listenersMax) addresses, names \(nodes.count)")
+                    "must name 1 to \(ConfigurationLimits.listenersMax) addresses, "
+                        + "names \(nodes.count)"
+                )
                 return []
             }
             items = nodes.enumerated().map { ($1, Place("listen[\($0)]", $1)) }
@@ -23,10 +25,13 @@ enum GatewayBlocks {
         for (node, place) in items {
             guard let (address, place) = listener(node, place, findings) else { continue }
             if addresses.contains(address) {
-                findings.add(.duplicate, place, "\(quoted(address.text)) is named twice", "keep one of them")
+                findings.add(
+                    .duplicate, place, "\(quoted(address.text)) is named twice", "keep one of them")
             }
             if address.port == 0 {
-                findings.add(.chosenPort, place, "port 0: the kernel chooses a port, another one at each start")
+                findings.add(
+                    .chosenPort, place,
+                    "port 0: the kernel chooses a port, another one at each start")
             }
             addresses.append(address)
         }
@@ -37,20 +42,30 @@ enum GatewayBlocks {
     private static func listener(
         _ node: YAMLNode, _ place: Place, _ findings: Findings
     ) -> (SocketAddress, Place)? {
-        guard case .mapping = node.content else { return address(node, place, findings).map { ($0, place) } }
-        guard let section = Section(node, path: place.path, schemaPath: "listen[]", findings: findings) else {
+        guard case .mapping = node.content else {
+            return address(node, place, findings).map { ($0, place) }
+        }
+        guard
+            let section = Section(
+                node, path: place.path, schemaPath: "listen[]", findings: findings)
+        else {
             return nil
         }
         guard section.has("address") else {
-            findings.add(.missingKey, section.place("address"), "required", "give it as ADDRESS:PORT")
+            findings.add(
+                .missingKey, section.place("address"), "required", "give it as ADDRESS:PORT")
             return nil
         }
         guard let (node, place) = section.value("address") else { return nil }
         return address(node, place, findings).map { ($0, place) }
     }
 
-    private static func address(_ node: YAMLNode, _ place: Place, _ findings: Findings) -> SocketAddress? {
-        guard let text = Section.text(of: node, place, "ADDRESS:PORT or unix:PATH", findings) else { return nil }
+    private static func address(_ node: YAMLNode, _ place: Place, _ findings: Findings)
+        -> SocketAddress?
+    {
+        guard let text = Section.text(of: node, place, "ADDRESS:PORT or unix:PATH", findings) else {
+            return nil
+        }
         do throws(TextFault) {
             return try ListenAddress.read(text)
         } catch {
@@ -77,10 +92,13 @@ enum GatewayBlocks {
                 if TextForm.isToken(name), !name.contains("=") {
                     admin.tokenVariable = name
                 } else {
-                    findings.add(.wrongType, place, "\(quoted(name)) is no name of an environment variable")
+                    findings.add(
+                        .wrongType, place, "\(quoted(name)) is no name of an environment variable")
                 }
             } else if !token.has("env") {
-                findings.add(.missingKey, token.place("env"), "required", "name the variable that holds the token")
+                findings.add(
+                    .missingKey, token.place("env"), "required",
+                    "name the variable that holds the token")
             }
         }
         if let address = admin.listen, !address.isLoopback, !section.has("token") {
@@ -120,25 +138,33 @@ enum GatewayBlocks {
         return runtime
     }
 
-    private static func checkBlocks(_ runtime: RuntimeSettings, _ section: Section, _ findings: Findings) {
+    private static func checkBlocks(
+        _ runtime: RuntimeSettings, _ section: Section, _ findings: Findings
+    ) {
         let pool = runtime.blockBytes * runtime.blocksPerWorker
         let poolMax = ConfigurationLimits.blockPoolBytesMax
         if pool > poolMax {
             findings.add(
                 .outOfRange, section.place("blocks_per_worker"),
-                "block_bytes × blocks_per_worker is \(SizeText.text(pool)) a worker; at most \(SizeText.text(poolMax))")
+                "block_bytes × blocks_per_worker is \(SizeText.text(pool)) a worker; "
+                    + "at most \(SizeText.text(poolMax))"
+            )
         }
         let loans = runtime.blocksOnLoanMax
-        let loansPlace = section.place(section.has("blocks_on_loan_max") ? "blocks_on_loan_max" : "blocks_per_worker")
+        let loansPlace = section.place(
+            section.has("blocks_on_loan_max") ? "blocks_on_loan_max" : "blocks_per_worker")
         if loans > runtime.blocksPerWorker {
             findings.add(
                 .conflict, loansPlace,
-                "blocks_on_loan_max (\(loans)) is more than there are blocks (blocks_per_worker: \(runtime.blocksPerWorker))",
-                "half of the blocks is a good start: blocks_on_loan_max: \(runtime.blocksPerWorker / 2)")
+                "blocks_on_loan_max (\(loans)) is more than there are blocks "
+                    + "(blocks_per_worker: \(runtime.blocksPerWorker))",
+                "half of the blocks is a good start: \(runtime.blocksPerWorker / 2)"
+            )
         } else if loans > runtime.blocksPerWorker / 2 {
             findings.add(
                 .tightMemory, loansPlace,
-                "copies may hold more than half of a worker's blocks (\(loans) of \(runtime.blocksPerWorker)); users' requests need the rest",
+                "copies may hold more than half of a worker's blocks (\(loans) of "
+                    + "\(runtime.blocksPerWorker)); users' requests need the rest",
                 "blocks_on_loan_max: \(runtime.blocksPerWorker / 2)")
         }
     }
@@ -170,7 +196,9 @@ enum GatewayBlocks {
             } else {
                 findings.add(
                     .wrongType, place,
-                    "must be a token of at most \(ConfigurationLimits.nameCharactersMax) characters (RFC 9110, section 7.6.3), is \(quoted(name))")
+                    "must be a token of at most \(ConfigurationLimits.nameCharactersMax) "
+                        + "characters (RFC 9110, section 7.6.3), is \(quoted(name))"
+                )
             }
         }
         return forwarding
@@ -180,7 +208,8 @@ enum GatewayBlocks {
         guard let (node, place) = root.value("access_log"), !Section.isOff(node) else { return nil }
         guard case .mapping = node.content else {
             findings.add(
-                .wrongType, place, "must be a mapping or off, is \(node.kindText)", "write {path: \"-\"}")
+                .wrongType, place, "must be a mapping or off, is \(node.kindText)",
+                "write {path: \"-\"}")
             return nil
         }
         var log = AccessLogSettings()

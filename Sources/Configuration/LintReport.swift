@@ -10,10 +10,14 @@ public enum LintReport {
         let counts = warnings > 0 ? ", \(count(warnings, "warning"))" : ""
         if let settings = result.settings {
             lines.append(
-                "\(quoted(result.file, max: .max)): valid: \(count(settings.targets.count, "target")), "
-                    + "\(count(settings.routes.count, "route")), \(count(settings.shadows.count, "shadow"))\(counts)")
+                "\(quoted(result.file, max: .max)): valid: "
+                    + "\(count(settings.targets.count, "target")), "
+                    + "\(count(settings.routes.count, "route")), "
+                    + "\(count(settings.shadows.count, "shadow"))\(counts)"
+            )
         } else {
-            lines.append("\(quoted(result.file, max: .max)): not valid: \(count(errors, "error"))\(counts)")
+            lines.append(
+                "\(quoted(result.file, max: .max)): not valid: \(count(errors, "error"))\(counts)")
         }
         return lines.joined(separator: "\n") + "\n"
     }
@@ -22,10 +26,12 @@ public enum LintReport {
         "\(number) \(noun)\(number == 1 ? "" : "s")"
     }
 
-    /// One JSON object in one line: `{valid, file, pack, chain, policy_count, warnings}` where the file is
-    /// valid, `{valid, file, errors, warnings}` where it is not.
+    /// One JSON object in one line: `{valid, file, pack, chain, policy_count, warnings}` where the
+    /// file is valid, `{valid, file, errors, warnings}` where it is not.
     public static func json(_ result: ConfigurationResult) -> String {
-        var members = ["\"valid\":\(result.settings != nil)", "\"file\":\(JSONText.string(result.file))"]
+        var members = [
+            "\"valid\":\(result.settings != nil)", "\"file\":\(JSONText.string(result.file))",
+        ]
         if result.settings != nil {
             // Packs and policies are not yet supported: there are none.
             members += ["\"pack\":null", "\"chain\":[]", "\"policy_count\":0"]

@@ -9,10 +9,12 @@ public enum ListenAddress {
             if text.utf8.allSatisfy(TextForm.isDigit), !text.isEmpty {
                 throw TextFault(
                     .badAddress, "\(quoted(text)) is a port without an address",
-                    "write 127.0.0.1:\(quoted(text)), or 0.0.0.0:\(quoted(text)) for all interfaces")
+                    "write 127.0.0.1:\(quoted(text)), or 0.0.0.0:\(quoted(text)) for all interfaces"
+                )
             }
             if text.hasPrefix("/") {
-                throw TextFault(.badAddress, "\(quoted(text)) is no address", "write unix:\(quoted(text))")
+                throw TextFault(
+                    .badAddress, "\(quoted(text)) is no address", "write unix:\(quoted(text))")
             }
             throw TextFault(.badAddress, "\(quoted(text)) has no port", "write ADDRESS:PORT")
         }
@@ -26,7 +28,8 @@ public enum ListenAddress {
                 "write 0.0.0.0:\(port) for all IPv4 interfaces, \"[::]:\(port)\" for IPv6 too")
         default: break
         }
-        let bare = host.hasPrefix("[") && host.hasSuffix("]") ? String(host.dropFirst().dropLast()) : host
+        let bare =
+            host.hasPrefix("[") && host.hasSuffix("]") ? String(host.dropFirst().dropLast()) : host
         if bare.contains(":"), bare == host {
             throw TextFault(
                 .badAddress, "\(quoted(text)) is an IPv6 address without brackets",
@@ -43,12 +46,15 @@ public enum ListenAddress {
 
     private static func unix(_ path: String) throws(TextFault) -> SocketAddress {
         guard path.first == "/" else {
-            throw TextFault(.badAddress, "a Unix socket needs an absolute path", "write unix:/\(quoted(path))")
+            throw TextFault(
+                .badAddress, "a Unix socket needs an absolute path", "write unix:/\(quoted(path))")
         }
         guard let address = SocketAddress("unix:" + path) else {
             throw TextFault(
                 .badAddress,
-                "a Unix socket's path has at most \(SocketAddress.unixPathBytesMax) bytes, this has \(path.utf8.count)")
+                "a Unix socket's path has at most \(SocketAddress.unixPathBytesMax) bytes, "
+                    + "this has \(path.utf8.count)"
+            )
         }
         return address
     }

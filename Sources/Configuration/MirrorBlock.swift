@@ -23,7 +23,8 @@ struct MirrorBlock {
         block.place = section.place
         section.read("enabled", into: &block.enabled)
         checkAsync(section, findings)
-        if let (id, place) = section.text("primary"), let index = targets.index(id, place, findings) {
+        if let (id, place) = section.text("primary"), let index = targets.index(id, place, findings)
+        {
             block.primary = index
         }
         var settings = ShadowSettings(targetID: "", target: 0)
@@ -36,13 +37,16 @@ struct MirrorBlock {
         case (false, false):
             findings.add(
                 .missingKey, section.place("shadow"), "required",
-                "name the target that gets the copies" + (targets.ids.isEmpty ? "" : ": \(listed(targets.ids))"))
+                "name the target that gets the copies"
+                    + (targets.ids.isEmpty ? "" : ": \(listed(targets.ids))"))
         case (true, true):
             findings.add(
                 .conflict, section.place("shadows"), "stands beside shadow",
                 "make shadow one of the entries of shadows")
         case (true, false):
-            if let shadow = target(section, settings, lane, targets, findings) { block.shadows = [shadow] }
+            if let shadow = target(section, settings, lane, targets, findings) {
+                block.shadows = [shadow]
+            }
         case (false, true):
             block.readShadows(section, settings, lane, targets, findings)
         }
@@ -54,7 +58,8 @@ struct MirrorBlock {
         section.read("async", into: &isAsync)
         if !isAsync {
             findings.add(
-                .conflict, section.place("async"), "cannot be false: a user's request never waits for a shadow",
+                .conflict, section.place("async"),
+                "cannot be false: a user's request never waits for a shadow",
                 "leave the key out")
         }
     }
@@ -63,33 +68,43 @@ struct MirrorBlock {
         _ section: Section, _ settings: ShadowSettings, _ lane: LaneKeys, _ targets: TargetBlock,
         _ findings: Findings
     ) {
-        guard let items = section.list("shadows", max: ConfigurationLimits.shadowsMax) else { return }
+        guard let items = section.list("shadows", max: ConfigurationLimits.shadowsMax) else {
+            return
+        }
         if items.isEmpty {
-            findings.add(.outOfRange, section.place("shadows"), "names no shadow; at least one is needed")
+            findings.add(
+                .outOfRange, section.place("shadows"), "names no shadow; at least one is needed")
         }
         for (node, place) in items {
             if case .scalar(let id, _) = node.content, !node.isNull {
                 findings.add(
-                    .wrongType, place, "must be a mapping, is \(node.kindText)", "write {shadow: \(quoted(id))}")
+                    .wrongType, place, "must be a mapping, is \(node.kindText)",
+                    "write {shadow: \(quoted(id))}")
                 continue
             }
             guard
                 let entry = Section(
-                    node, path: place.path, schemaPath: "traffic_mirror.shadows[]", findings: findings)
+                    node, path: place.path, schemaPath: "traffic_mirror.shadows[]",
+                    findings: findings)
             else { continue }
             var settings = settings
             Self.readShadowKeys(entry, into: &settings, findings)
             var lane = lane
             lane.read(entry, findings)
             guard entry.has("shadow") else {
-                findings.add(.missingKey, entry.place("shadow"), "required", "name the target that gets the copies")
+                findings.add(
+                    .missingKey, entry.place("shadow"), "required",
+                    "name the target that gets the copies")
                 continue
             }
-            guard let shadow = Self.target(entry, settings, lane, targets, findings) else { continue }
+            guard let shadow = Self.target(entry, settings, lane, targets, findings) else {
+                continue
+            }
             if shadows.contains(where: { $0.settings.target == shadow.settings.target }) {
                 findings.add(
                     .duplicate, shadow.place, "\(shadow.settings.targetID) is a shadow already",
-                    "give the service a second entry in providers.targets where it is to get two copies")
+                    "for two copies give the service a second entry in providers.targets"
+                )
                 continue
             }
             shadows.append(shadow)
@@ -100,7 +115,9 @@ struct MirrorBlock {
         _ section: Section, _ settings: ShadowSettings, _ lane: LaneKeys, _ targets: TargetBlock,
         _ findings: Findings
     ) -> Shadow? {
-        guard let (id, place) = section.text("shadow"), let index = targets.index(id, place, findings) else {
+        guard let (id, place) = section.text("shadow"),
+            let index = targets.index(id, place, findings)
+        else {
             return nil
         }
         var settings = settings
@@ -120,13 +137,20 @@ struct MirrorBlock {
             limits.read("in_flight", into: &settings.inFlightMax)
         }
         if let safety = section.section("safety") {
-            if let names = NameList.fields(safety, "strip_fields", findings) { settings.stripFields = names }
-            if let names = NameList.fields(safety, "allow_fields", findings) { settings.allowFields = names }
-            if let names = NameList.queryMembers(safety, "strip_query", findings) { settings.stripQuery = names }
+            if let names = NameList.fields(safety, "strip_fields", findings) {
+                settings.stripFields = names
+            }
+            if let names = NameList.fields(safety, "allow_fields", findings) {
+                settings.allowFields = names
+            }
+            if let names = NameList.queryMembers(safety, "strip_query", findings) {
+                settings.stripQuery = names
+            }
             if let both = settings.allowFields.first(where: settings.stripFields.contains) {
                 let key = safety.has("allow_fields") ? "allow_fields" : "strip_fields"
                 findings.add(
-                    .conflict, safety.place(key), "\(both) stands in strip_fields and in allow_fields",
+                    .conflict, safety.place(key),
+                    "\(both) stands in strip_fields and in allow_fields",
                     "keep one of them")
             }
         }
@@ -170,7 +194,9 @@ struct LaneKeys {
             bodyBytesMax = value
         }
         if let key = Self.sampleBy(section, findings) { sampleBy = key }
-        if let safety = section.section("safety"), let names = NameList.methods(safety, "methods", findings) {
+        if let safety = section.section("safety"),
+            let names = NameList.methods(safety, "methods", findings)
+        {
             methods = names
         }
     }
@@ -199,19 +225,27 @@ struct LaneKeys {
         guard let (node, place) = section.value("sample_by") else { return nil }
         guard case .scalar(let text, _) = node.content else {
             findings.add(
-                .wrongType, place, "must be request or header:NAME, is \(node.kindText)", "write header:x-user-id")
+                .wrongType, place, "must be request or header:NAME, is \(node.kindText)",
+                "write header:x-user-id")
             return nil
         }
         if text == "request" { return .request }
         if text.hasPrefix("header:") {
             let name = text.dropFirst("header:".count).lowercased()
-            if TextForm.isToken(name), name.utf8.count <= ConfigurationLimits.nameCharactersMax { return .header(name) }
-            findings.add(.wrongType, place, "\"\(quoted(name))\" is no name of a field", "write header:x-user-id")
+            if TextForm.isToken(name), name.utf8.count <= ConfigurationLimits.nameCharactersMax {
+                return .header(name)
+            }
+            findings.add(
+                .wrongType, place, "\"\(quoted(name))\" is no name of a field",
+                "write header:x-user-id")
             return nil
         }
         findings.add(
             .wrongType, place, "must be request or header:NAME, is \(quoted(text))",
-            TextForm.isToken(text) ? "did you mean \(NearestName.of(text, in: ["request"]) ?? "header:\(quoted(text))")?" : nil)
+            TextForm.isToken(text)
+                ? "did you mean "
+                    + "\(NearestName.of(text, in: ["request"]) ?? "header:\(quoted(text))")?"
+                : nil)
         return nil
     }
 }

@@ -31,7 +31,8 @@ enum NameList {
             let name = text.lowercased()
             guard !framing.contains(name) else {
                 findings.add(
-                    .outOfRange, place, "\(name) belongs to the connection or to the message's framing, which Umbra writes itself",
+                    .outOfRange, place,
+                    "\(name) belongs to the connection or the framing, which Umbra writes itself",
                     "leave it out")
                 return nil
             }
@@ -40,7 +41,8 @@ enum NameList {
     }
 
     private static let framing = [
-        "host", "content-length", "transfer-encoding", "connection", "keep-alive", "te", "trailer", "upgrade",
+        "host", "content-length", "transfer-encoding", "connection", "keep-alive", "te", "trailer",
+        "upgrade",
         "proxy-connection",
     ]
 
@@ -59,18 +61,24 @@ enum NameList {
     private static func names(
         _ section: Section, _ key: String, _ findings: Findings
     ) -> (names: [(text: String, place: Place)], place: Place)? {
-        guard let items = section.list(key, max: ConfigurationLimits.listEntriesMax) else { return nil }
+        guard let items = section.list(key, max: ConfigurationLimits.listEntriesMax) else {
+            return nil
+        }
         var names: [(String, Place)] = []
         for (node, place) in items {
             guard let text = Section.text(of: node, place, "a name", findings) else { continue }
             guard text.utf8.count <= ConfigurationLimits.nameCharactersMax else {
                 findings.add(
-                    .tooLarge, place, "has \(text.utf8.count) characters; at most \(ConfigurationLimits.nameCharactersMax)")
+                    .tooLarge, place,
+                    "has \(text.utf8.count) characters; "
+                        + "at most \(ConfigurationLimits.nameCharactersMax)"
+                )
                 continue
             }
             names.append((text, place))
         }
-        // An empty list is for the caller to judge; one whose entries all were faulty has been reported.
+        // An empty list is for the caller to judge; one whose entries all were faulty has been
+        // reported.
         if names.isEmpty, !items.isEmpty { return nil }
         return (names, section.place(key))
     }
@@ -83,7 +91,9 @@ enum NameList {
         for (text, place) in names {
             guard let name = checked(text, place) else { continue }
             if out.contains(name) {
-                findings.add(.duplicate, place, "\(quoted(name)) stands in this list already", "keep one of them")
+                findings.add(
+                    .duplicate, place, "\(quoted(name)) stands in this list already",
+                    "keep one of them")
             } else {
                 out.append(name)
             }

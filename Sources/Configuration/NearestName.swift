@@ -11,7 +11,9 @@ enum NearestName {
             let plainCandidate = folded(candidate)
             let distance = distance(plainName, plainCandidate)
             // A third of the longer name may differ, and three letters at most.
-            guard distance <= min(3, max(plainName.count, plainCandidate.count) / 3) else { continue }
+            guard distance <= min(3, max(plainName.count, plainCandidate.count) / 3) else {
+                continue
+            }
             if best == nil || distance < best!.distance { best = (candidate, distance) }
         }
         return best?.name

@@ -30,7 +30,9 @@ enum DecimalText {
             ($0 >= 0x30 && $0 <= 0x39) || $0 == UInt8(ascii: ".") || $0 == UInt8(ascii: "-")
                 || $0 == UInt8(ascii: "+") || $0 == UInt8(ascii: "e") || $0 == UInt8(ascii: "E")
         }
-        guard allowed, text.utf8.contains(where: { $0 >= 0x30 && $0 <= 0x39 }), let value = Double(text) else {
+        guard allowed, text.utf8.contains(where: { $0 >= 0x30 && $0 <= 0x39 }),
+            let value = Double(text)
+        else {
             return .malformed(suggestion: nil)
         }
         return value.isFinite ? .value(value) : .tooLarge
@@ -114,7 +116,8 @@ enum DurationText {
     }
 
     static func text(_ milliseconds: Int) -> String {
-        let unit = units.reversed().first { milliseconds >= $0.1 && milliseconds % $0.1 == 0 } ?? units[1]
+        let unit =
+            units.reversed().first { milliseconds >= $0.1 && milliseconds % $0.1 == 0 } ?? units[1]
         return "\(milliseconds / unit.1)\(unit.0)"
     }
 }

@@ -12,7 +12,8 @@ public enum SchemaType: Sendable, Equatable {
     case duration(ClosedRange<Int>)
     /// The same, where a plain number counts milliseconds.
     case milliseconds(ClosedRange<Int>)
-    case number(ClosedRange<Double>)
+    /// 0, or a number from `least` on.
+    case number(ClosedRange<Double>, least: Double)
     /// 0 to 1, or a percentage.
     case rate
     case choice([String])
@@ -28,20 +29,21 @@ public enum SchemaType: Sendable, Equatable {
     public var text: String {
         switch self {
         case .boolean: "true or false"
-        case .integer(let range): "a whole number\(Self.range(range.lowerBound, range.upperBound))"
+        case .integer(let range): "a whole number\(Self.range(range, String.init))"
         case .integerOrAuto(let range):
-            "auto, or a whole number\(Self.range(range.lowerBound, range.upperBound))"
-        case .powerOfTwo(let range): "a power of two\(Self.range(range.lowerBound, range.upperBound))"
+            "auto, or a whole number\(Self.range(range, String.init))"
+        case .powerOfTwo(let range):
+            "a power of two\(Self.range(range, String.init))"
         case .size(let range):
-            "a size\(Self.range(SizeText.text(range.lowerBound), SizeText.text(range.upperBound)))"
+            "a size\(Self.range(range, SizeText.text))"
         case .sizePowerOfTwo(let range):
-            "a size, power of two,\(Self.range(SizeText.text(range.lowerBound), SizeText.text(range.upperBound)))"
+            "a size, power of two,\(Self.range(range, SizeText.text))"
         case .duration(let range):
-            "a time\(Self.range(DurationText.text(range.lowerBound), DurationText.text(range.upperBound)))"
+            "a time\(Self.range(range, DurationText.text))"
         case .milliseconds(let range):
-            "milliseconds, or a time\(Self.range(DurationText.text(range.lowerBound), DurationText.text(range.upperBound)))"
-        case .number(let range):
-            "a number\(Self.range(DecimalText.text(range.lowerBound), DecimalText.text(range.upperBound)))"
+            "milliseconds, or a time\(Self.range(range, DurationText.text))"
+        case .number(let range, _):
+            "a number\(Self.range(range, DecimalText.text))"
         case .rate: "a number from 0 to 1, or 0% to 100%"
         case .choice(let names): names.joined(separator: " or ")
         case .text(let form): form
@@ -51,7 +53,11 @@ public enum SchemaType: Sendable, Equatable {
         }
     }
 
-    private static func range(_ low: some Any, _ high: some Any) -> String { " from \(low) to \(high)" }
+    private static func range<Bound>(
+        _ range: ClosedRange<Bound>, _ text: (Bound) -> String
+    ) -> String {
+        " from \(text(range.lowerBound)) to \(text(range.upperBound))"
+    }
 }
 
 /// For how much a key of `traffic_mirror` holds, and so where else it may stand.
@@ -60,7 +66,8 @@ public enum MirrorScope: String, Sendable {
     case block
     /// One shadow: there and in an entry of `shadows`.
     case shadow
-    /// What one route sends to one shadow: there, in an entry of `shadows`, and in a route's `mirror`.
+    /// What one route sends to one shadow: there, in an entry of `shadows`, and in a route's
+    /// `mirror`.
     case route
 }
 
@@ -76,7 +83,8 @@ public struct SchemaKey: Sendable {
     public let scope: MirrorScope?
 
     init(
-        _ path: String, _ type: SchemaType, _ standard: String, _ example: String, _ meaning: String,
+        _ path: String, _ type: SchemaType, _ standard: String, _ example: String,
+        _ meaning: String,
         scope: MirrorScope? = nil
     ) {
         self.path = path
@@ -94,7 +102,8 @@ public struct SchemaKey: Sendable {
     }
 }
 
-/// A key that belongs to later work: written, it is an error, so that nothing looks configured that does not act.
+/// A key that belongs to later work: written, it is an error, so that nothing looks configured that
+/// does not act.
 public struct LaterKey: Sendable {
     public let path: String
     public let what: String
@@ -105,8 +114,8 @@ public struct LaterKey: Sendable {
     }
 }
 
-/// Every key of the document. The reader looks its keys up here, lint reports what is not here, and the
-/// tables of `docs/configuration.md` are written from here.
+/// Every key of the document. The reader looks its keys up here, lint reports what is not here, and
+/// the tables of `docs/configuration.md` are written from here.
 public enum Schema {
     /// Where the keys of `traffic_mirror` may be laid over, with the scopes that reach there.
     static let overlays: [(prefix: String, scopes: [MirrorScope])] = [

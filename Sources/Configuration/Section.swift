@@ -1,5 +1,5 @@
-/// One mapping of the document beside its place in `Schema`: hands out values that have the key's type
-/// and range, and reports those that have not.
+/// One mapping of the document beside its place in `Schema`: hands out values that have the key's
+/// type and range, and reports those that have not.
 struct Section {
     /// As written: `routes[2].match`.
     let path: String
@@ -9,8 +9,8 @@ struct Section {
     let entries: [YAMLEntry]
     let findings: Findings
 
-    /// The mapping at `path`; nil and a report where it is none. Keys that the schema does not have are
-    /// reported here.
+    /// The mapping at `path`; nil and a report where it is none. Keys that the schema does not have
+    /// are reported here.
     init?(_ node: YAMLNode, path: String, schemaPath: String, findings: Findings) {
         guard case .mapping(let entries) = node.content else {
             findings.add(.wrongType, Place(path, node), "must be a mapping, is \(node.kindText)")
@@ -36,19 +36,23 @@ struct Section {
 
     private func join(_ key: String) -> String { YAMLReader.join(path, key) }
 
-    private func schemaJoin(_ key: String) -> String { schemaPath.isEmpty ? key : "\(schemaPath).\(key)" }
+    private func schemaJoin(_ key: String) -> String {
+        schemaPath.isEmpty ? key : "\(schemaPath).\(key)"
+    }
 
     private func entry(_ key: String) -> YAMLEntry? { entries.first { $0.key == key } }
 
     func has(_ key: String) -> Bool { entry(key) != nil }
 
-    /// The value of a key with its place; nil where it is absent, or has no value (which is reported).
+    /// The value of a key with its place; nil where it is absent, or has no value (which is
+    /// reported).
     func value(_ key: String) -> (node: YAMLNode, place: Place)? {
         guard let entry = entry(key) else { return nil }
         let place = Place(join(key), entry.value)
         guard !entry.value.isNull else {
             findings.add(
-                .wrongType, self.place(key), "has no value", "give it one, or leave the key out for its default")
+                .wrongType, self.place(key), "has no value",
+                "give it one, or leave the key out for its default")
             return nil
         }
         return (entry.value, place)
@@ -67,7 +71,8 @@ struct Section {
         let schemaPath = schemaJoin(entry.key)
         if let what = Schema.laterByPath[schemaPath] {
             findings.add(
-                .notYetSupported, place, "not yet supported by this version: \(what)", "leave the key out")
+                .notYetSupported, place, "not yet supported by this version: \(what)",
+                "leave the key out")
             return
         }
         if let overlay = Schema.overlays.first(where: { schemaPath.hasPrefix($0.prefix + ".") }) {
@@ -76,21 +81,28 @@ struct Section {
                 let holds = scope == .block ? "the whole of traffic_mirror" : "the whole shadow"
                 let here = overlay.prefix == "routes[].mirror" ? "one route" : "one shadow"
                 findings.add(
-                    .conflict, place, "holds for \(holds), not for \(here)", "set it as \(key.path)")
+                    .conflict, place, "holds for \(holds), not for \(here)", "set it as \(key.path)"
+                )
                 return
             }
         }
-        findings.add(.unknownKey, place, "unknown key", findings.isFull ? nil : meant(entry.key, names))
+        findings.add(
+            .unknownKey, place, "unknown key", findings.isFull ? nil : meant(entry.key, names))
     }
 
     private func meant(_ key: String, _ names: [String]) -> String? {
-        let laterNames = Schema.laterByPath.keys.filter { Schema.parent(of: $0) == schemaPath }.map {
+        let laterNames = Schema.laterByPath.keys.filter { Schema.parent(of: $0) == schemaPath }.map
+        {
             String($0.dropFirst(schemaPath.isEmpty ? 0 : schemaPath.count + 1))
         }
-        if let name = NearestName.of(key, in: names + laterNames.sorted()) { return "did you mean \(name)?" }
+        if let name = NearestName.of(key, in: names + laterNames.sorted()) {
+            return "did you mean \(name)?"
+        }
         let block = String(schemaPath.prefix { $0 != "." && $0 != "[" })
         if let path = Schema.elsewhere(key, block: block) { return "did you mean \(path)?" }
-        if schemaPath != "", Schema.childNames[""]!.contains(key) { return "\(key) stands at the top level" }
+        if schemaPath != "", Schema.childNames[""]!.contains(key) {
+            return "\(key) stands at the top level"
+        }
         return names.isEmpty ? nil : "known here: \(names.joined(separator: ", "))"
     }
 
@@ -109,11 +121,17 @@ struct Section {
         return Section(node, path: place.path, schemaPath: schemaJoin(key), findings: findings)
     }
 
-    /// The entries of a list with their places; nil and a report where it is none or longer than `max`.
+    /// The entries of a list with their places; nil and a report where it is none or longer than
+    /// `max`.
     func list(_ key: String, max: Int) -> [(node: YAMLNode, place: Place)]? {
         guard let (node, place) = value(key) else { return nil }
         guard case .list(let items) = node.content else {
-            findings.add(.wrongType, place, "must be \(type(key).text), is \(node.kindText)")
+            let remedy: String? =
+                if case .scalar(let text, _) = node.content { "write [\(quoted(text))]" } else {
+                    nil
+                }
+            findings.add(
+                .wrongType, place, "must be \(type(key).text), is \(node.kindText)", remedy)
             return nil
         }
         guard items.count <= max else {
@@ -131,14 +149,17 @@ struct Section {
     }
 
     /// The text of a scalar of bounded length without control characters; nil and a report else.
-    static func text(of node: YAMLNode, _ place: Place, _ form: String, _ findings: Findings) -> String? {
+    static func text(of node: YAMLNode, _ place: Place, _ form: String, _ findings: Findings)
+        -> String?
+    {
         guard case .scalar(let text, _) = node.content, !node.isNull else {
             findings.add(.wrongType, place, "must be \(form), is \(node.kindText)")
             return nil
         }
         guard text.utf8.count <= ConfigurationLimits.textCharactersMax else {
             findings.add(
-                .tooLarge, place, "has \(text.utf8.count) bytes; at most \(ConfigurationLimits.textCharactersMax)")
+                .tooLarge, place,
+                "has \(text.utf8.count) bytes; at most \(ConfigurationLimits.textCharactersMax)")
             return nil
         }
         guard text.utf8.allSatisfy({ $0 >= 0x20 && $0 != 0x7F }) else {
@@ -153,14 +174,17 @@ struct Section {
         switch node.content {
         case .scalar(let text, plain: true) where Self.trueTexts.contains(text): target = true
         case .scalar(let text, plain: true) where Self.falseTexts.contains(text): target = false
-        case .scalar(let text, plain: false) where (Self.trueTexts + Self.falseTexts).contains(text):
+        case .scalar(let text, plain: false)
+        where (Self.trueTexts + Self.falseTexts).contains(text):
             wrong(key, node, place, "write it without quotes")
         default: wrong(key, node, place, nil)
         }
     }
 
     private static let trueTexts = ["true", "True", "TRUE", "yes", "Yes", "YES", "on", "On", "ON"]
-    private static let falseTexts = ["false", "False", "FALSE", "no", "No", "NO", "off", "Off", "OFF"]
+    private static let falseTexts = [
+        "false", "False", "FALSE", "no", "No", "NO", "off", "Off", "OFF",
+    ]
 
     /// Whether a node is the plain word `off` (or `false`, which some tools write for it).
     static func isOff(_ node: YAMLNode) -> Bool {
@@ -172,7 +196,9 @@ struct Section {
     func read(_ key: String, into target: inout Int) {
         guard let (node, place) = value(key) else { return }
         let type = type(key)
-        guard case .scalar(let text, let plain) = node.content else { return wrong(key, node, place, nil) }
+        guard case .scalar(let text, let plain) = node.content else {
+            return wrong(key, node, place, nil)
+        }
         let outcome: NumberOutcome<Int>
         let range: ClosedRange<Int>
         var needsPlain = true
@@ -182,7 +208,9 @@ struct Section {
         case .size(let bounds), .sizePowerOfTwo(let bounds):
             (outcome, range, needsPlain) = (SizeText.read(text), bounds, false)
         case .duration(let bounds):
-            (outcome, range, needsPlain) = (DurationText.read(text, plainIsMs: false), bounds, false)
+            (outcome, range, needsPlain) = (
+                DurationText.read(text, plainIsMs: false), bounds, false
+            )
         case .milliseconds(let bounds):
             (outcome, range, needsPlain) = (DurationText.read(text, plainIsMs: true), bounds, false)
         default: preconditionFailure("\(schemaJoin(key)) is no number")
@@ -204,17 +232,29 @@ struct Section {
 
     func read(_ key: String, into target: inout Double) {
         guard let (node, place) = value(key) else { return }
-        guard case .scalar(let text, let plain) = node.content else { return wrong(key, node, place, nil) }
+        guard case .scalar(let text, let plain) = node.content else {
+            return wrong(key, node, place, nil)
+        }
         let outcome: NumberOutcome<Double>
         let range: ClosedRange<Double>
+        let least: Double
         switch type(key) {
-        case .number(let bounds): (outcome, range) = (DecimalText.read(text), bounds)
-        case .rate: (outcome, range) = (RateText.read(text), 0...1)
+        case .number(let bounds, let smallest):
+            (outcome, range, least) = (DecimalText.read(text), bounds, smallest)
+        case .rate:
+            (outcome, range, least) = (
+                RateText.read(text), 0...1, ConfigurationLimits.sampleRateStep
+            )
         default: preconditionFailure("\(schemaJoin(key)) is no fraction")
         }
         switch outcome {
         case .malformed(let suggestion): wrong(key, node, place, suggestion)
-        case .value where !plain && !text.hasSuffix("%"): wrong(key, node, place, "write it without quotes")
+        case .value where !plain && !text.hasSuffix("%"):
+            wrong(key, node, place, "write it without quotes")
+        case .value(let number) where number > 0 && number < least:
+            findings.add(
+                .outOfRange, place,
+                "must be 0, or at least \(DecimalText.text(least)), is \(quoted(text))")
         case .value(let number) where range.contains(number): target = number
         case .value, .tooLarge: outOfRange(key, text, place)
         }
@@ -223,7 +263,9 @@ struct Section {
     /// One of the key's choices; nil and a report where it is none of them.
     func choice(_ key: String) -> String? {
         guard let (text, place) = text(key) else { return nil }
-        guard case .choice(let names) = type(key) else { preconditionFailure("\(schemaJoin(key)) is no choice") }
+        guard case .choice(let names) = type(key) else {
+            preconditionFailure("\(schemaJoin(key)) is no choice")
+        }
         if names.contains(text) { return text }
         findings.add(
             .wrongType, place, "must be \(type(key).text), is \(quoted(text))",
@@ -232,7 +274,8 @@ struct Section {
     }
 
     private func wrong(_ key: String, _ node: YAMLNode, _ place: Place, _ suggestion: String?) {
-        findings.add(.wrongType, place, "must be \(type(key).text), is \(node.kindText)", suggestion)
+        findings.add(
+            .wrongType, place, "must be \(type(key).text), is \(node.kindText)", suggestion)
     }
 
     private func outOfRange(_ key: String, _ text: String, _ place: Place) {

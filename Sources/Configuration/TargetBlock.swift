@@ -8,8 +8,8 @@ struct TargetBlock {
     private(set) var places: [Place] = []
     private var indices: [String: Int] = [:]
 
-    /// All ids that the document gives, also those of entries with faults, so that one fault does not
-    /// bring forth others.
+    /// All ids that the document gives, also those of entries with faults, so that one fault does
+    /// not bring forth others.
     var ids: [String] { settings.map(\.id) }
 
     static func read(_ root: Section, _ findings: Findings) -> TargetBlock {
@@ -24,9 +24,13 @@ struct TargetBlock {
             findings.add(.missingKey, providers.place("targets"), "required", remedy)
             return block
         }
-        guard let items = providers.list("targets", max: ConfigurationLimits.targetsMax) else { return block }
+        guard let items = providers.list("targets", max: ConfigurationLimits.targetsMax) else {
+            return block
+        }
         if items.isEmpty {
-            findings.add(.outOfRange, providers.place("targets"), "names no target; at least one is needed", remedy)
+            findings.add(
+                .outOfRange, providers.place("targets"), "names no target; at least one is needed",
+                remedy)
         }
         for (node, place) in items {
             guard
@@ -53,7 +57,8 @@ struct TargetBlock {
         } else {
             urlPlace = section.place
             if !section.has("base_url") {
-                findings.add(.missingKey, section.place("base_url"), "required", "write http://HOST:PORT")
+                findings.add(
+                    .missingKey, section.place("base_url"), "required", "write http://HOST:PORT")
             }
         }
         if let id { indices[id] = settings.count }
@@ -69,25 +74,32 @@ struct TargetBlock {
                 "write provider: http")
             return
         }
-        let near = NearestName.of(kind, in: ["http", "openai", "anthropic"]).map { "did you mean \($0)?" }
+        let near = NearestName.of(kind, in: ["http", "openai", "anthropic"]).map {
+            "did you mean \($0)?"
+        }
         findings.add(.unknownKind, place, "unknown kind \(quoted(kind))", near ?? "write http")
     }
 
     private func readID(_ section: Section, _ findings: Findings) -> String? {
         guard let (id, place) = section.text("id") else {
             if !section.has("id") {
-                findings.add(.missingKey, section.place("id"), "required", "give each target a name of its own")
+                findings.add(
+                    .missingKey, section.place("id"), "required",
+                    "give each target a name of its own")
             }
             return nil
         }
         guard TextForm.isName(id) else {
             findings.add(
                 .wrongType, place,
-                "must be a name of letters, digits, `.`, `_` and `-` (at most \(ConfigurationLimits.nameCharactersMax)), is \(quoted(id))")
+                TextForm.nameRule + ", is \(quoted(id))"
+            )
             return nil
         }
         if let first = indices[id] {
-            findings.add(.duplicate, place, "\(id) is the id of providers.targets[\(first)] already", "give it another id")
+            findings.add(
+                .duplicate, place, "\(id) is the id of providers.targets[\(first)] already",
+                "give it another id")
             return nil
         }
         return id
@@ -99,9 +111,9 @@ struct TargetBlock {
         let known = findings.isFull ? [] : indices.keys.sorted()
         let near = NearestName.of(id, in: known)
         let remedy: String? =
-            if let near { "did you mean \(near)?" }
-            else if known.isEmpty { nil }
-            else { "defined are \(listed(known))" }
+            if let near { "did you mean \(near)?" } else if known.isEmpty { nil } else {
+                "defined are \(listed(known))"
+            }
         findings.add(.undefinedName, place, "no target has the id \(quoted(id))", remedy)
         return nil
     }

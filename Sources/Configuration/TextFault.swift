@@ -30,6 +30,10 @@ enum TextForm {
             && text.utf8.allSatisfy { isAlphanumeric($0) || $0 == 0x2D || $0 == 0x2E || $0 == 0x5F }
     }
 
+    static let nameRule =
+        "must be a name of letters, digits, `.`, `_` and `-` "
+        + "(at most \(ConfigurationLimits.nameCharactersMax))"
+
     static func isAlphanumeric(_ byte: UInt8) -> Bool { isDigit(byte) || isLetter(byte) }
 
     static func isDigit(_ byte: UInt8) -> Bool { byte >= 0x30 && byte <= 0x39 }
@@ -40,8 +44,9 @@ enum TextForm {
 
     private static let tokenMarks: [UInt8] = Array("!#$%&'*+-.^_`|~".utf8)
 
-    /// A host name by its letters (RFC 1123, section 2.1, and the underscore of service names). A last label of
-    /// digits alone is refused: resolvers read `127.1` as an address (RFC 3986, section 7.4).
+    /// A host name by its letters (RFC 1123, section 2.1, and the underscore of service names). A
+    /// last label of digits alone is refused: resolvers read `127.1` as an address (RFC 3986,
+    /// section 7.4).
     static func isHostName(_ text: String) -> Bool {
         let trimmed = text.hasSuffix(".") ? text.dropLast() : text[...]
         guard !trimmed.isEmpty, trimmed.utf8.count <= 253 else { return false }
@@ -55,25 +60,32 @@ enum TextForm {
             && label.utf8.allSatisfy { isAlphanumeric($0) || $0 == 0x2D || $0 == 0x5F }
     }
 
-    /// A path as a request may hold it: from `/`, without query, spaces, letters that want an escape, bad
-    /// escapes, or `.` and `..` segments, which no request has once its path is normal.
+    /// A path as a request may hold it: from `/`, without query, spaces, letters that want an
+    /// escape, bad escapes, or `.` and `..` segments, which no request has once its path is normal.
     static func pathFault(_ text: String) -> TextFault? {
         guard text.first == "/" else {
-            return TextFault(.wrongType, "must start with /, is \(quoted(text))", "write /\(quoted(text))")
+            return TextFault(
+                .wrongType, "must start with /, is \(quoted(text))", "write /\(quoted(text))")
         }
         if let mark = text.first(where: { $0 == "?" || $0 == "#" }) {
-            return TextFault(.wrongType, "holds \(mark), which no path does: \(quoted(text))", "leave out \(mark) and what follows")
+            return TextFault(
+                .wrongType, "holds \(mark), which no path does: \(quoted(text))",
+                "leave out \(mark) and what follows")
         }
-        guard text.utf8.allSatisfy({ $0 > 0x20 && $0 < 0x7F && !#""<>\^`{|}"#.utf8.contains($0) }) else {
+        guard text.utf8.allSatisfy({ $0 > 0x20 && $0 < 0x7F && !#""<>\^`{|}"#.utf8.contains($0) })
+        else {
             return TextFault(
                 .wrongType, "holds characters that a path carries escaped: \(quoted(text))",
                 "write them as %XX")
         }
         guard escapesAreWhole(text) else {
-            return TextFault(.wrongType, "holds a % without two hexadecimal digits: \(quoted(text))")
+            return TextFault(
+                .wrongType, "holds a % without two hexadecimal digits: \(quoted(text))")
         }
         if text.split(separator: "/").contains(where: { $0 == "." || $0 == ".." }) {
-            return TextFault(.wrongType, "holds a segment . or ..: \(quoted(text))", "write the path it stands for")
+            return TextFault(
+                .wrongType, "holds a segment . or ..: \(quoted(text))",
+                "write the path it stands for")
         }
         return nil
     }

@@ -18,7 +18,8 @@ struct YAMLReader: ~Copyable {
     private var nodes = 0
     private var aliasedNodes = 0
 
-    /// The document's root; nil where it is no YAML, empty, or above a bound, which `findings` then says.
+    /// The document's root; nil where it is no YAML, empty, or above a bound, which `findings` then
+    /// says.
     static func read(_ bytes: [UInt8], findings: Findings) -> YAMLNode? {
         guard bytes.count <= ConfigurationLimits.documentBytesMax else {
             findings.add(
@@ -68,7 +69,9 @@ struct YAMLReader: ~Copyable {
     private mutating func document() throws(YAMLFault) -> YAMLNode {
         _ = try next()  // the stream's start
         let start = try next()
-        guard start.kind == YAML_DOCUMENT_START_EVENT else { throw YAMLFault(.badYAML, 1, 1, "the document is empty") }
+        guard start.kind == YAML_DOCUMENT_START_EVENT else {
+            throw YAMLFault(.badYAML, 1, 1, "the document is empty")
+        }
         let root = try node(try next(), Frame(path: "", depth: 1))
         _ = try next()  // the document's end
         let end = try next()
@@ -77,7 +80,9 @@ struct YAMLReader: ~Copyable {
                 .badYAML, end.line, end.column, "a second document starts here",
                 "keep one document in a file")
         }
-        if root.isNull { throw YAMLFault(.badYAML, root.line, root.column, "the document is empty") }
+        if root.isNull {
+            throw YAMLFault(.badYAML, root.line, root.column, "the document is empty")
+        }
         return root
     }
 
@@ -87,7 +92,8 @@ struct YAMLReader: ~Copyable {
         guard frame.depth <= ConfigurationLimits.depthMax else {
             throw YAMLFault(
                 .tooLarge, event.line, event.column,
-                "more than \(ConfigurationLimits.depthMax) levels of lists and mappings", path: frame.path)
+                "more than \(ConfigurationLimits.depthMax) levels of lists and mappings",
+                path: frame.path)
         }
         nodes += 1
         guard nodes <= ConfigurationLimits.nodesMax else {
@@ -101,7 +107,8 @@ struct YAMLReader: ~Copyable {
         case YAML_SCALAR_EVENT: made = try scalar(event, frame)
         case YAML_SEQUENCE_START_EVENT: made = try list(event, frame)
         case YAML_MAPPING_START_EVENT: made = try mapping(event, frame)
-        default: preconditionFailure("libyaml gave event \(event.kind.rawValue) where a value stands")
+        default:
+            preconditionFailure("libyaml gave event \(event.kind.rawValue) where a value stands")
         }
         // Set only now, so that an anchor cannot contain itself.
         if let anchor = event.anchor { anchors[anchor] = made }
@@ -136,11 +143,14 @@ struct YAMLReader: ~Copyable {
             default: throw badTag(tag, event, frame)
             }
         }
-        return YAMLNode(.scalar(event.text, plain: plain), line: event.line, column: event.column, weight: 1)
+        return YAMLNode(
+            .scalar(event.text, plain: plain), line: event.line, column: event.column, weight: 1)
     }
 
     private mutating func list(_ event: YAMLEvent, _ frame: Frame) throws(YAMLFault) -> YAMLNode {
-        if let tag = event.tag, tag != "tag:yaml.org,2002:seq", tag != "!" { throw badTag(tag, event, frame) }
+        if let tag = event.tag, tag != "tag:yaml.org,2002:seq", tag != "!" {
+            throw badTag(tag, event, frame)
+        }
         var items: [YAMLNode] = []
         var weight = 1
         while true {
@@ -154,8 +164,11 @@ struct YAMLReader: ~Copyable {
         return YAMLNode(.list(items), line: event.line, column: event.column, weight: weight)
     }
 
-    private mutating func mapping(_ event: YAMLEvent, _ frame: Frame) throws(YAMLFault) -> YAMLNode {
-        if let tag = event.tag, tag != "tag:yaml.org,2002:map", tag != "!" { throw badTag(tag, event, frame) }
+    private mutating func mapping(_ event: YAMLEvent, _ frame: Frame) throws(YAMLFault) -> YAMLNode
+    {
+        if let tag = event.tag, tag != "tag:yaml.org,2002:map", tag != "!" {
+            throw badTag(tag, event, frame)
+        }
         var entries: [YAMLEntry] = []
         var lines: [String: Int] = [:]
         var merged: [YAMLEntry] = []
@@ -166,7 +179,8 @@ struct YAMLReader: ~Copyable {
             let key = try node(keyEvent, Frame(path: frame.path, depth: frame.depth + 1))
             guard case .scalar(let name, let plain) = key.content else {
                 throw YAMLFault(
-                    .badYAML, keyEvent.line, keyEvent.column, "a key must be a text, not \(key.kindText)",
+                    .badYAML, keyEvent.line, keyEvent.column,
+                    "a key must be a text, not \(key.kindText)",
                     path: frame.path)
             }
             let path = Self.join(frame.path, name)
@@ -176,7 +190,8 @@ struct YAMLReader: ~Copyable {
                 findings.add(
                     Diagnostic(
                         .duplicate, path: path, line: keyEvent.line, column: keyEvent.column,
-                        message: "this key stands already in line \(first)", suggestion: "keep one of them"))
+                        message: "this key stands already in line \(first)",
+                        suggestion: "keep one of them"))
                 continue
             }
             lines[name] = keyEvent.line
@@ -184,7 +199,8 @@ struct YAMLReader: ~Copyable {
                 try merge(value, into: &merged, path: frame.path)
             } else {
                 entries.append(
-                    YAMLEntry(key: name, line: keyEvent.line, column: keyEvent.column, value: value))
+                    YAMLEntry(key: name, line: keyEvent.line, column: keyEvent.column, value: value)
+                )
             }
         }
         // The mapping's own keys win over merged ones, the first merged over later ones.
@@ -195,12 +211,16 @@ struct YAMLReader: ~Copyable {
     }
 
     /// `<<: *base` and `<<: [*first, *second]` (the merge key type of YAML 1.1).
-    private func merge(_ value: YAMLNode, into merged: inout [YAMLEntry], path: String) throws(YAMLFault) {
-        let sources: [YAMLNode] = if case .list(let items) = value.content { items } else { [value] }
+    private func merge(_ value: YAMLNode, into merged: inout [YAMLEntry], path: String)
+        throws(YAMLFault)
+    {
+        let sources: [YAMLNode] =
+            if case .list(let items) = value.content { items } else { [value] }
         for source in sources {
             guard case .mapping(let entries) = source.content else {
                 throw YAMLFault(
-                    .badYAML, value.line, value.column, "<< merges mappings, not \(source.kindText)",
+                    .badYAML, value.line, value.column,
+                    "<< merges mappings, not \(source.kindText)",
                     path: path)
             }
             merged += entries
@@ -265,7 +285,8 @@ private struct YAMLFault: Error {
     var diagnostic: Diagnostic
 
     init(
-        _ code: DiagnosticCode, _ line: Int, _ column: Int, _ message: String, _ suggestion: String? = nil,
+        _ code: DiagnosticCode, _ line: Int, _ column: Int, _ message: String,
+        _ suggestion: String? = nil,
         path: String = ""
     ) {
         diagnostic = Diagnostic(
@@ -295,7 +316,8 @@ private struct YAMLEvent {
             anchor = Self.string(scalar.anchor)
             tag = Self.string(scalar.tag)
             text = String(
-                decoding: UnsafeBufferPointer(start: scalar.value, count: scalar.length), as: UTF8.self)
+                decoding: UnsafeBufferPointer(start: scalar.value, count: scalar.length),
+                as: UTF8.self)
             plain = scalar.style == YAML_PLAIN_SCALAR_STYLE
         case YAML_SEQUENCE_START_EVENT:
             anchor = Self.string(event.data.sequence_start.anchor)

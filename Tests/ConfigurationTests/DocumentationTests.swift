@@ -30,7 +30,8 @@ func exampleFiles() -> [String] {
     private func document(_ path: String, _ value: String) -> String {
         let companions: [String: [String]] = [
             "providers.targets[]": ["id: app", "base_url: \"http://127.0.0.1:9001\""],
-            "traffic_mirror": ["shadow: next"],
+            "traffic_mirror": path.hasPrefix("traffic_mirror.shadows[]") ? [] : ["shadow: next"],
+            "traffic_mirror.shadows[]": ["shadow: next"],
             "routes[]": path.hasSuffix("rewrite_prefix") ? ["match: {path_prefix: /a/}"] : [],
         ]
         var text = value
@@ -44,7 +45,7 @@ func exampleFiles() -> [String] {
                 text = member
             } else {
                 let others = (companions[parent] ?? []).filter {
-                    !$0.hasPrefix(name + ":") && !(name == "shadows" && $0.hasPrefix("shadow:"))
+                    !$0.hasPrefix(name + ":") && !(member.hasPrefix("shadows: ") && parent == "traffic_mirror" && $0.hasPrefix("shadow:"))
                 }
                 text = "{\((others + [member]).joined(separator: ", "))}"
             }
@@ -67,6 +68,18 @@ func exampleFiles() -> [String] {
         let result = lint(document(key.path, "[[\"\\u0007\"]]"))
         #expect(result.errors.contains { $0.path.replacing("[0]", with: "[]").hasPrefix(key.path.replacing("*", with: "x-a")) },
             "\(key.path): \(LintReport.text(result))")
+    }
+
+    /// What a key's scope says is what the reader does, in an entry of `shadows` and in a route.
+    @Test(arguments: Schema.keys.filter { $0.scope != nil })
+    func scopesOfMirrorKeys(_ key: SchemaKey) {
+        let rest = String(key.path.dropFirst("traffic_mirror".count))
+        guard rest != ".shadow" else { return }
+        let inEntry = lint(document("traffic_mirror.shadows[]" + rest, key.example))
+        let inRoute = lint(document("routes[].mirror" + rest, key.example))
+        let conflict = [DiagnosticCode.conflict]
+        #expect(inEntry.errors.map(\.code) == (key.scope == .block ? conflict : []), "\(LintReport.text(inEntry))")
+        #expect(inRoute.errors.map(\.code) == (key.scope == .route ? [] : conflict), "\(LintReport.text(inRoute))")
     }
 
     /// Written out, a default changes nothing.

@@ -230,6 +230,17 @@ import Upstream
         #expect(try settings((targets + "limits: {fields: 20}").replacing("\n", with: "\r\n")).limits.fields == 20)
     }
 
+    @Test func aCommandsListenStandsInThePlaceOfTheDocuments() throws {
+        let text = Array((targets + "listen: 127.0.0.1:1\n").utf8)
+        func read(_ address: String) -> ConfigurationResult {
+            ConfigurationReader.read(text: text, file: "f", listen: [SocketAddress(address)!])
+        }
+        #expect(read("127.0.0.1:2").settings?.listen == [SocketAddress("127.0.0.1:2")!])
+        // The checks see what will really be listened on.
+        #expect(read("127.0.0.1:9001").errors.map(\.code) == [.conflict])
+        #expect(read("127.0.0.1:41003").errors.map(\.code) == [.conflict])
+    }
+
     @Test func namesAreResolved() throws {
         var read = try settings(
             """
