@@ -2,6 +2,8 @@
 public enum ConfigurationLimits {
     /// Bytes of one document.
     public static let documentBytesMax = 1 << 20
+    /// Lines that begin with `%`, as directives do: libyaml compares each with all before it.
+    public static let directivesMax = 64
     /// Values and keys that one document may write.
     public static let nodesMax = 100_000
     /// How deep lists and mappings may stand in each other.

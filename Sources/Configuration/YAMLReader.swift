@@ -37,6 +37,12 @@ struct YAMLReader: ~Copyable {
         return bytes.withUnsafeBufferPointer { buffer in
             // libyaml counts the mark as a column, and then takes no directive in that line.
             let text = buffer.starts(with: byteOrderMark) ? buffer[3...] : buffer[...]
+            let directivesMax = ConfigurationLimits.directivesMax
+            guard directives(text) <= directivesMax else {
+                findings.add(
+                    Diagnostic(.tooLarge, message: "more than \(directivesMax) lines begin with %"))
+                return nil
+            }
             do throws(YAMLFault) {
                 var reader = try YAMLReader(UnsafeBufferPointer(rebasing: text), findings: findings)
                 return try reader.document()
@@ -45,6 +51,16 @@ struct YAMLReader: ~Copyable {
                 return nil
             }
         }
+    }
+
+    private static func directives(_ text: Slice<UnsafeBufferPointer<UInt8>>) -> Int {
+        var count = 0
+        var startsLine = true
+        for byte in text {
+            if startsLine, byte == UInt8(ascii: "%") { count += 1 }
+            startsLine = byte == UInt8(ascii: "\n") || byte == UInt8(ascii: "\r")
+        }
+        return count
     }
 
     private static let byteOrderMark: [UInt8] = [0xEF, 0xBB, 0xBF]

@@ -76,6 +76,10 @@ struct Fault: Sendable, CustomTestStringConvertible {
         func codes(_ text: String) -> [DiagnosticCode] { lint(text).errors.map(\.code) }
         let comment = "#" + String(repeating: "x", count: ConfigurationLimits.documentBytesMax) + "\n"
         #expect(codes(targets + comment) == [.tooLarge])
+        // A megabyte of these took libyaml 7.6 s.
+        let directives = (0..<60_000).map { "%TAG !a\($0)! x\n" }.joined() + "---\na: 1\n"
+        #expect(codes(directives) == [.tooLarge])
+        #expect(lint("%TAG !e! tag:yaml.org,2002:\n---\nlimits: {fields: !e!int 20}\n" + targets).errors.isEmpty)
         let deep = ConfigurationLimits.depthMax
         #expect(codes("a: " + String(repeating: "[", count: deep + 1)) == [.tooLarge])
         #expect(codes(String(repeating: "[", count: 500_000)) == [.tooLarge])
