@@ -1,0 +1,118 @@
+import CLinux
+public import CoreLoop
+public import Proxy
+
+/// What reading a configuration gave.
+public struct ConfigurationResult: Sendable {
+    /// As it was asked for; stands before each finding.
+    public var file: String
+    /// Nil where there is any error.
+    public var settings: GatewaySettings?
+    /// All findings, in the order of the text.
+    public var diagnostics: [Diagnostic]
+
+    public var errors: [Diagnostic] { diagnostics.filter { $0.severity == .error } }
+    public var warnings: [Diagnostic] { diagnostics.filter { $0.severity == .warning } }
+}
+
+/// Reads a configuration: one YAML document to checked settings, with every fault that it has.
+public enum ConfigurationReader {
+    /// Where clients are expected without `listen`.
+    public static let listenDefault = "127.0.0.1:41002"
+
+    /// Reads a document. `file` is only named in the findings. No name is resolved and no file is
+    /// touched. `listen` stands in the place of the document's, for a command's own option.
+    public static func read(
+        text: [UInt8], file: String, listen: [SocketAddress]? = nil
+    ) -> ConfigurationResult {
+        let findings = Findings()
+        var settings: GatewaySettings?
+        if let root = YAMLReader.read(text, findings: findings),
+            let section = Section(root, path: "", schemaPath: "", findings: findings)
+        {
+            settings = document(section, listen: listen, findings)
+        }
+        return ConfigurationResult(
+            file: file, settings: findings.hasErrors ? nil : settings,
+            diagnostics: findings.sorted())
+    }
+
+    /// Reads a file of at most `ConfigurationLimits.documentBytesMax` bytes.
+    public static func readFile(_ path: String, listen: [SocketAddress]? = nil)
+        -> ConfigurationResult
+    {
+        do throws(FileFault) {
+            return read(text: try bytes(of: path), file: path, listen: listen)
+        } catch {
+            return ConfigurationResult(
+                file: path, settings: nil,
+                diagnostics: [
+                    Diagnostic(error.code, message: error.message, suggestion: error.suggestion)
+                ])
+        }
+    }
+
+    private struct FileFault: Error {
+        let code: DiagnosticCode
+        let message: String
+        var suggestion: String?
+    }
+
+    private static func bytes(of path: String) throws(FileFault) -> [UInt8] {
+        let descriptor = umbra_open(path, O_RDONLY | O_CLOEXEC, 0)
+        guard descriptor >= 0 else {
+            let code = lastErrno
+            throw FileFault(
+                code: .unreadable, message: "cannot open it: \(SystemError.text(code))",
+                suggestion: code == ENOENT ? "give the path of a YAML file" : nil)
+        }
+        defer { close(descriptor) }
+        let max = ConfigurationLimits.documentBytesMax
+        var bytes: [UInt8] = []
+        var chunk = [UInt8](repeating: 0, count: 64 << 10)
+        while true {
+            let count = chunk.withUnsafeMutableBytes {
+                CLinux.read(descriptor, $0.baseAddress, $0.count)
+            }
+            if count < 0, lastErrno == EINTR { continue }
+            guard count >= 0 else {
+                throw FileFault(
+                    code: .unreadable, message: "cannot read it: \(SystemError.text(lastErrno))")
+            }
+            if count == 0 { return bytes }
+            bytes += chunk[..<count]
+            // Checked while reading: a pipe or a device has no size to ask for.
+            guard bytes.count <= max else {
+                throw FileFault(
+                    code: .tooLarge,
+                    message: "larger than \(SizeText.text(max)), which is the most that is read")
+            }
+        }
+    }
+
+    // MARK: The document
+
+    private static func document(
+        _ root: Section, listen: [SocketAddress]?, _ findings: Findings
+    ) -> GatewaySettings {
+        var settings = GatewaySettings()
+        if root.has("version") { _ = root.choice("version") }
+        let written = GatewayBlocks.listen(root, findings)
+        settings.listen = listen ?? written
+        settings.admin = GatewayBlocks.admin(root, findings)
+        settings.runtime = GatewayBlocks.runtime(root, findings)
+        settings.limits = GatewayBlocks.limits(root)
+        settings.forwarding = GatewayBlocks.forwarding(root, findings)
+        settings.accessLog = GatewayBlocks.accessLog(root, findings)
+        let targets = TargetBlock.read(root, findings)
+        settings.targets = targets.settings
+        let mirror = MirrorBlock.read(root, targets, findings)
+        settings.mirrorEnabled = mirror.enabled
+        settings.shadows = mirror.shadows.map(\.settings)
+        settings.routes = RouteBlock.read(root, targets, mirror, findings)
+        CrossChecks(
+            root: root, settings: settings, targets: targets, mirror: mirror, findings: findings
+        ).run()
+        return settings
+    }
+}

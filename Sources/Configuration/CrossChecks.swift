@@ -1,0 +1,140 @@
+import CoreLoop
+import Mirror
+import Proxy
+import Upstream
+
+/// What only shows where blocks are seen together.
+struct CrossChecks {
+    let root: Section
+    let settings: GatewaySettings
+    let targets: TargetBlock
+    let mirror: MirrorBlock
+    let findings: Findings
+
+    func run() {
+        checkAdmin()
+        checkLoops()
+        checkShadows()
+        checkRoutes()
+        checkUnusedTargets()
+    }
+
+    private func checkAdmin() {
+        guard let admin = settings.admin.listen, settings.listen.contains(admin), admin.port != 0
+        else { return }
+        // Either may be the one that was left at its default.
+        let key = root.has("admin") ? "admin" : "listen"
+        findings.add(
+            .conflict, root.place(key),
+            "admin and traffic would both listen on \(quoted(admin.text))",
+            "give one of them another port")
+    }
+
+    /// A target that is the gateway itself would send each request round until limits stop it.
+    private func checkLoops() {
+        for (target, place) in zip(settings.targets, targets.places) {
+            for address in target.addresses {
+                if settings.listen.contains(address) {
+                    findings.add(
+                        .conflict, place,
+                        "\(quoted(address.text)) is where the gateway itself listens")
+                } else if let port = address.port, address.isLoopback,
+                    settings.listen.contains(where: { $0.port == port && isWildcard($0) })
+                {
+                    findings.add(
+                        .unreachable, place,
+                        "the gateway listens on port \(port) of all addresses: "
+                            + "\(quoted(address.text)) is itself, unless another process has that very address"
+                    )
+                }
+            }
+        }
+    }
+
+    private func isWildcard(_ address: SocketAddress) -> Bool {
+        address.hostText == "0.0.0.0" || address.hostText == "::"
+    }
+
+    private func checkShadows() {
+        guard let block = mirror.place else { return }
+        let section = root.section("traffic_mirror")
+        if !mirror.enabled, anyRouteEnables() {
+            findings.add(
+                .neverMirrored, section?.place("enabled") ?? block,
+                "is false: mirroring starts switched off, also for routes that say enabled: true"
+            )
+        }
+        for (index, shadow) in mirror.shadows.enumerated() {
+            let id = shadow.settings.targetID
+            let lanes = settings.routes.flatMap(\.lanes).filter { $0.shadow == index }
+            if shadow.settings.target == mirror.primary {
+                findings.add(
+                    .selfMirrored, shadow.place,
+                    "the shadow is the primary, \(id): it gets its traffic twice")
+            }
+            if shadow.settings.qps == 0 {
+                findings.add(
+                    .neverMirrored, shadow.place, "limits.qps is 0: nothing is sent to \(id)")
+            }
+            if lanes.isEmpty {
+                findings.add(.neverMirrored, shadow.place, "no route is mirrored to \(id)")
+            } else if lanes.allSatisfy({ $0.sampleRate == 0 }) {
+                findings.add(
+                    .neverMirrored, shadow.place, "sample_rate is 0: nothing is sent to \(id)")
+            }
+            let loanBytes = settings.runtime.blocksOnLoanMax * settings.runtime.blockBytes
+            if let largest = lanes.map(\.bodyBytesMax).max(), largest > loanBytes {
+                findings.add(
+                    .tightMemory, shadow.place,
+                    "max_body_bytes (\(SizeText.text(largest))) is more than all blocks that may "
+                        + "be on loan hold (\(SizeText.text(loanBytes)))",
+                    "raise runtime.blocks_on_loan_max")
+            }
+        }
+    }
+
+    private func anyRouteEnables() -> Bool {
+        guard let (node, _) = root.value("routes"), case .list(let items) = node.content else {
+            return false
+        }
+        return items.contains { item in
+            guard case .mapping(let entries) = item.content,
+                let mirror = entries.first(where: { $0.key == "mirror" }),
+                case .mapping(let keys) = mirror.value.content,
+                let enabled = keys.first(where: { $0.key == "enabled" })
+            else { return false }
+            return !Section.isOff(enabled.value)
+        }
+    }
+
+    /// Routes behind one that matches every request.
+    private func checkRoutes() {
+        guard let (node, _) = root.value("routes"), case .list(let items) = node.content,
+            items.count == settings.routes.count - 1
+        else { return }
+        for (index, route) in settings.routes.dropLast().enumerated() where matchesAll(route) {
+            guard index + 1 < items.count else { return }
+            findings.add(
+                .unreachable, Place("routes[\(index + 1)]", items[index + 1]),
+                "\(route.name) before it matches every request: this one and those behind get none",
+                "put the more special routes first")
+            return
+        }
+    }
+
+    private func matchesAll(_ route: RouteSettings) -> Bool {
+        route.host == nil && route.methods.isEmpty && route.headers.isEmpty
+            && (route.path == .any || route.path == .prefix("/"))
+    }
+
+    private func checkUnusedTargets() {
+        guard !findings.hasErrors else { return }
+        var used = Set(settings.routes.map(\.target))
+        for shadow in mirror.shadows { used.insert(shadow.settings.target) }
+        for (index, target) in settings.targets.enumerated() where !used.contains(index) {
+            findings.add(
+                .unreachable, targets.places[index], "nothing is sent to \(target.id)",
+                "name it in a route or in traffic_mirror, or leave it out")
+        }
+    }
+}

@@ -1,0 +1,226 @@
+import CoreLoop
+import Proxy
+
+/// The blocks that stand alone: listen, admin, runtime, limits, forwarding, access_log.
+enum GatewayBlocks {
+    // MARK: Listeners
+
+    static func listen(_ root: Section, _ findings: Findings) -> [SocketAddress] {
+        guard let (node, place) = root.value("listen") else {
+            return [SocketAddress(ConfigurationReader.listenDefault)!]
+        }
+        var items = [(node, place)]
+        if case .list(let nodes) = node.content {
+            guard !nodes.isEmpty, nodes.count <= ConfigurationLimits.listenersMax else {
+                findings.add(
+                    .outOfRange, place,
+                    "must name 1 to \(ConfigurationLimits.listenersMax) addresses, "
+                        + "names \(nodes.count)"
+                )
+                return []
+            }
+            items = nodes.enumerated().map { ($1, Place("listen[\($0)]", $1)) }
+        }
+        var addresses: [SocketAddress] = []
+        for (node, place) in items {
+            guard let (address, place) = listener(node, place, findings) else { continue }
+            if addresses.contains(address) {
+                findings.add(
+                    .duplicate, place, "\(quoted(address.text)) is named twice", "keep one of them")
+            }
+            if address.port == 0 {
+                findings.add(
+                    .chosenPort, place,
+                    "port 0: the kernel chooses a port, another one at each start")
+            }
+            addresses.append(address)
+        }
+        return addresses
+    }
+
+    /// One address, in its short or long form.
+    private static func listener(
+        _ node: YAMLNode, _ place: Place, _ findings: Findings
+    ) -> (SocketAddress, Place)? {
+        guard case .mapping = node.content else {
+            return address(node, place, findings).map { ($0, place) }
+        }
+        guard
+            let section = Section(
+                node, path: place.path, schemaPath: "listen[]", findings: findings)
+        else {
+            return nil
+        }
+        guard section.has("address") else {
+            findings.add(
+                .missingKey, section.place("address"), "required", "give it as ADDRESS:PORT")
+            return nil
+        }
+        guard let (node, place) = section.value("address") else { return nil }
+        return address(node, place, findings).map { ($0, place) }
+    }
+
+    private static func address(_ node: YAMLNode, _ place: Place, _ findings: Findings)
+        -> SocketAddress?
+    {
+        guard let text = Section.text(of: node, place, "ADDRESS:PORT or unix:PATH", findings) else {
+            return nil
+        }
+        do throws(TextFault) {
+            return try ListenAddress.read(text)
+        } catch {
+            findings.add(error, place)
+            return nil
+        }
+    }
+
+    static func admin(_ root: Section, _ findings: Findings) -> AdminSettings {
+        var admin = AdminSettings()
+        guard let (node, _) = root.value("admin") else { return admin }
+        if Section.isOff(node) {
+            admin.listen = nil
+            return admin
+        }
+        guard let section = root.section("admin") else { return admin }
+        var listenPlace = section.place
+        if let (node, place) = section.value("listen") {
+            listenPlace = place
+            if let address = address(node, place, findings) { admin.listen = address }
+        }
+        if let token = section.section("token") {
+            if let (name, place) = token.text("env") {
+                if TextForm.isToken(name), !name.contains("=") {
+                    admin.tokenVariable = name
+                } else {
+                    findings.add(
+                        .wrongType, place, "\(quoted(name)) is no name of an environment variable")
+                }
+            } else if !token.has("env") {
+                findings.add(
+                    .missingKey, token.place("env"), "required",
+                    "name the variable that holds the token")
+            }
+        }
+        if let address = admin.listen, !address.isLoopback, !section.has("token") {
+            findings.add(
+                .adminExposed, listenPlace,
+                "\(quoted(address.text)) is reachable from other machines, and asks for no token",
+                "set admin.token, or listen on 127.0.0.1")
+        }
+        return admin
+    }
+
+    // MARK: Figures
+
+    static func runtime(_ root: Section, _ findings: Findings) -> RuntimeSettings {
+        var runtime = RuntimeSettings()
+        guard let section = root.section("runtime") else { return runtime }
+        if let (node, _) = section.value("workers") {
+            var workers = 0
+            if case .scalar("auto", _) = node.content {
+                runtime.workers = nil
+            } else {
+                section.read("workers", into: &workers)
+                runtime.workers = workers == 0 ? nil : workers
+            }
+        }
+        section.read("pin_cpus", into: &runtime.pinCPUs)
+        section.read("shadows", into: &runtime.shadows)
+        section.read("shadow_nice", into: &runtime.shadowNice)
+        section.read("shadow_memory", into: &runtime.shadowMemoryBytes)
+        section.read("block_bytes", into: &runtime.blockBytes)
+        section.read("blocks_per_worker", into: &runtime.blocksPerWorker)
+        section.read("connections_per_worker", into: &runtime.connectionsPerWorker)
+        section.read("ring_depth", into: &runtime.ringDepth)
+        section.read("blocks_on_loan_max", into: &runtime.blocksOnLoanMax)
+        section.read("drain_timeout", into: &runtime.drainTimeoutMs)
+        checkBlocks(runtime, section, findings)
+        return runtime
+    }
+
+    private static func checkBlocks(
+        _ runtime: RuntimeSettings, _ section: Section, _ findings: Findings
+    ) {
+        let pool = runtime.blockBytes * runtime.blocksPerWorker
+        let poolMax = ConfigurationLimits.blockPoolBytesMax
+        if pool > poolMax {
+            findings.add(
+                .outOfRange, section.place("blocks_per_worker"),
+                "block_bytes × blocks_per_worker is \(SizeText.text(pool)) a worker; "
+                    + "at most \(SizeText.text(poolMax))"
+            )
+        }
+        let loans = runtime.blocksOnLoanMax
+        let loansPlace = section.place(
+            section.has("blocks_on_loan_max") ? "blocks_on_loan_max" : "blocks_per_worker")
+        if loans > runtime.blocksPerWorker {
+            findings.add(
+                .conflict, loansPlace,
+                "blocks_on_loan_max (\(loans)) is more than there are blocks "
+                    + "(blocks_per_worker: \(runtime.blocksPerWorker))",
+                "half of the blocks is a good start: \(runtime.blocksPerWorker / 2)"
+            )
+        } else if loans > runtime.blocksPerWorker / 2 {
+            findings.add(
+                .tightMemory, loansPlace,
+                "copies may hold more than half of a worker's blocks (\(loans) of "
+                    + "\(runtime.blocksPerWorker)); users' requests need the rest",
+                "blocks_on_loan_max: \(runtime.blocksPerWorker / 2)")
+        }
+    }
+
+    static func limits(_ root: Section) -> LimitSettings {
+        var limits = LimitSettings()
+        guard let section = root.section("limits") else { return limits }
+        section.read("head_bytes", into: &limits.headBytes)
+        section.read("fields", into: &limits.fields)
+        section.read("body_bytes", into: &limits.bodyBytes)
+        section.read("head_timeout", into: &limits.headTimeoutMs)
+        section.read("body_timeout", into: &limits.bodyTimeoutMs)
+        section.read("idle_timeout", into: &limits.idleTimeoutMs)
+        section.read("connect_timeout", into: &limits.connectTimeoutMs)
+        section.read("answer_timeout", into: &limits.answerTimeoutMs)
+        return limits
+    }
+
+    static func forwarding(_ root: Section, _ findings: Findings) -> ForwardingSettings {
+        var forwarding = ForwardingSettings()
+        guard let section = root.section("forwarding") else { return forwarding }
+        if let text = section.choice("x_forwarded") {
+            forwarding.forwardedFor = ForwardingSettings.ForwardedFor(rawValue: text)!
+        }
+        section.read("allow_trace", into: &forwarding.allowTrace)
+        if let (name, place) = section.text("via") {
+            if TextForm.isToken(name), name.utf8.count <= ConfigurationLimits.nameCharactersMax {
+                forwarding.viaName = name
+            } else {
+                findings.add(
+                    .wrongType, place,
+                    "must be a token of at most \(ConfigurationLimits.nameCharactersMax) "
+                        + "characters (RFC 9110, section 7.6.3), is \(quoted(name))"
+                )
+            }
+        }
+        return forwarding
+    }
+
+    static func accessLog(_ root: Section, _ findings: Findings) -> AccessLogSettings? {
+        guard let (node, place) = root.value("access_log"), !Section.isOff(node) else { return nil }
+        guard case .mapping = node.content else {
+            findings.add(
+                .wrongType, place, "must be a mapping or off, is \(node.kindText)",
+                "write {path: \"-\"}")
+            return nil
+        }
+        var log = AccessLogSettings()
+        guard let section = root.section("access_log") else { return nil }
+        if let (path, place) = section.text("path") {
+            if path.isEmpty {
+                findings.add(.wrongType, place, "names no file", "write - for standard output")
+            }
+            log.path = path
+        }
+        _ = section.choice("format")
+        return log
+    }
+}

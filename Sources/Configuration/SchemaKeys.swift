@@ -1,0 +1,297 @@
+import Mirror
+
+extension Schema {
+    private static let timeMs = 1...86_400_000
+
+    /// The keys that this version acts on, in the order of the documentation.
+    public static let keys: [SchemaKey] =
+        general + runtime + limits + forwarding + targets + routes + mirror + accessLog
+
+    private static let general: [SchemaKey] = [
+        SchemaKey(
+            "version", .choice(["1"]), "'1'", "'1'", "The form of this document."),
+        SchemaKey(
+            "listen", .forms("ADDRESS:PORT, unix:PATH, or a list of such and of {address: …}"),
+            "127.0.0.1:41002",
+            "[127.0.0.1:41002, \"[::1]:41002\"]", "Where clients connect."),
+        SchemaKey(
+            "listen[].address", .text("ADDRESS:PORT or unix:PATH"), "–", "\"[::]:8080\"",
+            "The long form of an entry."),
+        SchemaKey(
+            "admin", .forms("a mapping, or off"), "–", "off",
+            "The admin listener: health and metrics."),
+        SchemaKey(
+            "admin.listen", .text("ADDRESS:PORT or unix:PATH"), "127.0.0.1:41003", "127.0.0.1:9901",
+            "Where the admin listener is."),
+        SchemaKey(
+            "admin.token", .mapping, "–", "{env: UMBRA_ADMIN_TOKEN}",
+            "What its users have to present."),
+        SchemaKey(
+            "admin.token.env", .text("the name of an environment variable"), "–",
+            "UMBRA_ADMIN_TOKEN",
+            "The variable that holds the bearer token; without it none is asked for."),
+    ]
+
+    private static let runtime: [SchemaKey] = [
+        SchemaKey("runtime", .mapping, "–", "{workers: 2}", "Processes and their memory."),
+        SchemaKey(
+            "runtime.workers", .integerOrAuto(1...256), "auto", "2",
+            "Worker processes; auto is one for each CPU that the process may use."),
+        SchemaKey(
+            "runtime.pin_cpus", .boolean, "true", "false", "Whether each worker keeps to one CPU."),
+        SchemaKey(
+            "runtime.shadows", .integer(1...16), "1", "2",
+            "Shadow processes, which send the copies."),
+        SchemaKey(
+            "runtime.shadow_nice", .integer(0...19), "10", "15",
+            "How far the shadow process stands back for others where CPUs are short."),
+        SchemaKey(
+            "runtime.shadow_memory", .size(32 << 20...64 << 30), "256MiB", "512MiB",
+            "Memory that one shadow process may use."),
+        SchemaKey(
+            "runtime.block_bytes", .sizePowerOfTwo(4 << 10...1 << 20), "16KiB", "32KiB",
+            "Size of one block that a worker reads into."),
+        SchemaKey(
+            "runtime.blocks_per_worker", .integer(64...1 << 20), "4096", "8192",
+            "Blocks of one worker; used up, further requests get 503."),
+        SchemaKey(
+            "runtime.connections_per_worker", .integer(16...1 << 20), "16384", "65536",
+            "Client connections of one worker; further ones get 503."),
+        SchemaKey(
+            "runtime.ring_depth", .powerOfTwo(16...1 << 20), "4096", "1024",
+            "Copies that may wait between a worker and a shadow process; further ones are dropped."
+        ),
+        SchemaKey(
+            "runtime.blocks_on_loan_max", .integer(0...1 << 20), "2048", "1024",
+            "Blocks that copies may hold at one time; further copies are dropped."),
+        SchemaKey(
+            "runtime.drain_timeout", .duration(0...86_400_000), "30s", "2m",
+            "How long requests in flight may take to end at a stop or a reload."),
+    ]
+
+    private static let limits: [SchemaKey] = [
+        SchemaKey("limits", .mapping, "–", "{head_bytes: 32KiB}", "What one client may ask for."),
+        SchemaKey(
+            "limits.head_bytes", .size(1 << 10...1 << 20), "64KiB", "32KiB",
+            "Bytes of a request's head, or of an answer's; above it 431, 414 or 502."),
+        SchemaKey(
+            "limits.fields", .integer(8...1_024), "128", "64",
+            "Fields of a head; above it 431 or 502."),
+        SchemaKey(
+            "limits.body_bytes", .size(0...1 << 50), "0", "10MiB",
+            "Bytes of a request's body, above it 413; 0 is no limit."),
+        SchemaKey(
+            "limits.head_timeout", .duration(timeMs), "10s", "5s",
+            "How long a request's head may take; then 408."),
+        SchemaKey(
+            "limits.body_timeout", .duration(timeMs), "30s", "1m",
+            "How long a body may stand still."),
+        SchemaKey(
+            "limits.idle_timeout", .duration(timeMs), "75s", "2m",
+            "How long a client's connection may wait for its next request."),
+        SchemaKey(
+            "limits.connect_timeout", .duration(timeMs), "2s", "500ms",
+            "How long connecting to a target may take; then 504."),
+        SchemaKey(
+            "limits.answer_timeout", .duration(timeMs), "10m", "30s",
+            "How long a target may take to begin its answer; then 504."),
+    ]
+
+    private static let forwarding: [SchemaKey] = [
+        SchemaKey(
+            "forwarding", .mapping, "–", "{x_forwarded: replace}",
+            "What is added to requests on their way."),
+        SchemaKey(
+            "forwarding.x_forwarded", .choice(["append", "replace", "off"]), "append", "replace",
+            "X-Forwarded-For, -Proto, -Host: append to the client's, replace, or leave them."
+        ),
+        SchemaKey(
+            "forwarding.allow_trace", .boolean, "false", "true",
+            "Whether TRACE is passed on; otherwise 405."),
+        SchemaKey(
+            "forwarding.via", .text("a token, without spaces"), "umbra", "edge-1",
+            "The name in the Via field."),
+    ]
+
+    private static let targets: [SchemaKey] = [
+        SchemaKey(
+            "providers", .mapping, "–", "{targets: [{id: app, base_url: \"http://app:9001\"}]}",
+            "The services behind; required."),
+        SchemaKey(
+            "providers.targets", .list("mappings, one for each service"), "–",
+            "[{id: app, base_url: \"http://app:9001\"}]", "At least one. Required."),
+        SchemaKey(
+            "providers.targets[].id", .text("a name of letters, digits, `.`, `_` and `-`"), "–",
+            "app",
+            "What routes and traffic_mirror call it. Required."),
+        SchemaKey(
+            "providers.targets[].provider", .choice(["http"]), "http", "http",
+            "What kind of service it is."),
+        SchemaKey(
+            "providers.targets[].base_url", .text("http://HOST[:PORT][/PATH], or http+unix://PATH"),
+            "–",
+            "\"http://127.0.0.1:9001\"",
+            "Where it is; PATH is put before each request's path. Required."
+        ),
+    ]
+
+    private static let routes: [SchemaKey] = [
+        SchemaKey(
+            "routes", .list("mappings, the first match wins"), "–",
+            "[{match: {path_prefix: /static/}, target: app}]",
+            "Which request goes where; what none matches goes to the default route."),
+        SchemaKey(
+            "routes[].name", .text("a name of letters, digits, `.`, `_` and `-`"), "route-N",
+            "search",
+            "For metrics and logs; N counts from 1."),
+        SchemaKey(
+            "routes[].match", .mapping, "–", "{path_prefix: /search}",
+            "All that is given has to hold; nothing given matches every request."),
+        SchemaKey(
+            "routes[].match.host", .text("a host name without port; *.NAME for all names below it"),
+            "–",
+            "\"*.example.com\"", "The request's host."),
+        SchemaKey(
+            "routes[].match.path", .text("a path that starts with /"), "–", "/healthz",
+            "The whole path, byte for byte; the query does not count."),
+        SchemaKey(
+            "routes[].match.path_prefix", .text("a path that starts with /"), "–", "/static/",
+            "The beginning of the path, byte for byte: /api matches /apiary too, /api/ does not."),
+        SchemaKey(
+            "routes[].match.methods", .list("methods"), "–", "[GET, HEAD]",
+            "One of these methods."),
+        SchemaKey(
+            "routes[].match.headers", .mapping, "–", "{x-canary: \"1\", x-debug: null}",
+            "Fields of the request."),
+        SchemaKey(
+            "routes[].match.headers.*", .forms("a text, or null"), "–", "\"1\"",
+            "The field's exact value; null asks only that the field is there."),
+        SchemaKey(
+            "routes[].target", .text("the id of a target"), "the default route's", "app",
+            "Where these requests go."),
+        SchemaKey(
+            "routes[].rewrite_prefix", .text("a path that starts with /"), "–", "/v2/",
+            "Put in the place of match.path_prefix, which it needs."),
+        SchemaKey(
+            "routes[].mirror", .mapping, "–", "{sample_rate: 0.5}",
+            "Keys of traffic_mirror, laid over it for this route."),
+        SchemaKey(
+            "routes[].mirror.shadow",
+            .forms("the id of one of traffic_mirror's shadows, or a list of such"),
+            "all of them", "next", "Which shadows get this route's copies."),
+    ]
+
+    private static let mirror: [SchemaKey] = [
+        SchemaKey(
+            "traffic_mirror", .mapping, "–", "{primary: app, shadow: next}",
+            "Where copies go. Without it nothing is mirrored."),
+        SchemaKey(
+            "traffic_mirror.enabled", .boolean, "true", "false",
+            "Whether mirroring is on at start; elsewhere, whether that shadow or route is.",
+            scope: .route),
+        SchemaKey(
+            "traffic_mirror.primary", .text("the id of a target"), "the first target", "app",
+            "The target of the default route; routes to it are mirrored.", scope: .block),
+        SchemaKey(
+            "traffic_mirror.shadow", .text("the id of a target"), "–", "next",
+            "The target that gets the copies. Required, or shadows.", scope: .shadow),
+        SchemaKey(
+            "traffic_mirror.shadows",
+            .list("mappings: shadow, and any key that is laid over the block's"), "–",
+            "[{shadow: next, sample_rate: 0.1}, {shadow: canary}]",
+            "Several shadows, each with its own sample, cap and breaker.", scope: .block),
+        SchemaKey(
+            "traffic_mirror.async", .boolean, "true", "true",
+            "Always so: a user's request never waits for a shadow.", scope: .block),
+        SchemaKey(
+            "traffic_mirror.sample_rate", .rate, "1", "0.1",
+            "The share of eligible requests that is copied.", scope: .route),
+        SchemaKey(
+            "traffic_mirror.sample_by", .text("request, or header:NAME"), "request",
+            "header:x-user-id",
+            "By chance, or by a field's value: always the same choice for the same value.",
+            scope: .route),
+        SchemaKey(
+            "traffic_mirror.max_body_bytes", .size(0...1 << 30), "1MiB", "64KiB",
+            "Requests with a larger body are counted and not mirrored.", scope: .route),
+        SchemaKey(
+            "traffic_mirror.timeout_ms", .milliseconds(1...3_600_000), "5000", "2000",
+            "How long one copy may take, to the end of its answer.", scope: .shadow),
+        SchemaKey(
+            "traffic_mirror.max_answer_bytes", .size(1 << 10...1 << 40), "64MiB", "1MiB",
+            "Bytes of one of the shadow's answers that are read before its connection is given up.",
+            scope: .shadow),
+        SchemaKey(
+            "traffic_mirror.limits", .mapping, "–", "{qps: 50, in_flight: 64}",
+            "What the shadow can bear.", scope: .shadow),
+        SchemaKey(
+            "traffic_mirror.limits.qps",
+            .number(0...ShadowSettings.qpsMax, least: ConfigurationLimits.qpsMin), "200", "0.5",
+            "Most copies in any second, over all processes; 0.5 is one in two seconds, 0 none.",
+            scope: .shadow),
+        SchemaKey(
+            "traffic_mirror.limits.in_flight", .integer(1...65_536), "256", "64",
+            "Copies that may be at the shadow at one time.", scope: .shadow),
+        SchemaKey(
+            "traffic_mirror.safety", .mapping, "–", "{methods: [GET, HEAD]}",
+            "What the shadow may get.", scope: .route),
+        SchemaKey(
+            "traffic_mirror.safety.methods", .list("methods"), "[GET, HEAD, OPTIONS]",
+            "[GET, HEAD, POST]",
+            "Methods that are mirrored.", scope: .route),
+        SchemaKey(
+            "traffic_mirror.safety.strip_fields", .list("names of fields"), "[]", "[x-session]",
+            "Fields that are left out of the copy, besides the built-in ones.", scope: .shadow),
+        SchemaKey(
+            "traffic_mirror.safety.allow_fields", .list("names of fields"), "[]", "[authorization]",
+            "Fields of the built-in list that are sent all the same.", scope: .shadow),
+        SchemaKey(
+            "traffic_mirror.safety.strip_query", .list("names of query members"), "[]", "[session]",
+            "Members of the query whose values are left out, besides the built-in ones.",
+            scope: .shadow),
+        SchemaKey(
+            "traffic_mirror.breaker", .mapping, "–", "{failures: 3}",
+            "When a failing shadow is left alone.", scope: .shadow),
+        SchemaKey(
+            "traffic_mirror.breaker.failures", .integer(1...10_000), "5", "3",
+            "Failures in a row that open the breaker.", scope: .shadow),
+        SchemaKey(
+            "traffic_mirror.breaker.open", .duration(1...3_600_000), "1s", "500ms",
+            "How long it stays open at first; twice as long each time after.", scope: .shadow),
+        SchemaKey(
+            "traffic_mirror.breaker.open_max", .duration(1...3_600_000), "30s", "1m",
+            "How long it stays open at most.", scope: .shadow),
+    ]
+
+    private static let accessLog: [SchemaKey] = [
+        SchemaKey(
+            "access_log", .forms("a mapping, or off"), "off", "{path: \"-\"}",
+            "One line for each request."),
+        SchemaKey(
+            "access_log.path", .text("a file, or - for standard output"), "\"-\"",
+            "/var/log/umbra.log", "Where the lines go."),
+        SchemaKey("access_log.format", .choice(["json"]), "json", "json", "How they are written."),
+    ]
+
+    /// The keys that later versions act on.
+    public static let later: [LaterKey] = [
+        LaterKey("pack", "packs"),
+        LaterKey("policies", "policies"),
+        LaterKey("audit-logger", "the audit log"),
+        LaterKey("event_log", "the event log"),
+        LaterKey("listen[].tls", "TLS"),
+        LaterKey("providers.traffic_mirror", "the form with traffic_mirror under providers"),
+        LaterKey("providers.targets[].secret_key_ref", "keys of LLM providers"),
+        LaterKey("providers.targets[].annotate_provider", "LLM providers"),
+        LaterKey("providers.targets[].tls", "TLS"),
+        LaterKey("traffic_mirror.mirror_target", "the form with mirror_target"),
+        LaterKey("traffic_mirror.model_mapping", "the mapping of models"),
+        LaterKey("traffic_mirror.compare_metrics", "the comparison of answers"),
+        LaterKey("traffic_mirror.log_shadow_response", "the log of answers"),
+        LaterKey("traffic_mirror.log_mirror_response", "the log of answers"),
+        LaterKey("traffic_mirror.capture_bytes", "the comparison of answers"),
+        LaterKey("traffic_mirror.guard", "the latency guard"),
+        LaterKey("traffic_mirror.tags", "pinned tags"),
+        LaterKey("traffic_mirror.safety.tools", "the check of tool calls"),
+    ]
+}

@@ -1,0 +1,126 @@
+import Proxy
+import Upstream
+
+/// `providers.targets`, and the look-up of targets by their ids.
+struct TargetBlock {
+    private(set) var settings: [TargetSettings] = []
+    /// Where each `base_url` stands.
+    private(set) var places: [Place] = []
+    private var indices: [String: Int] = [:]
+
+    /// All ids that the document gives, also those of entries with faults, so that one fault does
+    /// not bring forth others.
+    var ids: [String] { settings.map(\.id) }
+
+    static func read(_ root: Section, _ findings: Findings) -> TargetBlock {
+        var block = TargetBlock()
+        let remedy = "write providers: {targets: [{id: app, base_url: \"http://127.0.0.1:9001\"}]}"
+        guard root.has("providers") else {
+            findings.add(.missingKey, root.place("providers"), "required", remedy)
+            return block
+        }
+        guard let providers = root.section("providers") else { return block }
+        guard providers.has("targets") else {
+            findings.add(.missingKey, providers.place("targets"), "required", remedy)
+            return block
+        }
+        guard let items = providers.list("targets", max: ConfigurationLimits.targetsMax) else {
+            return block
+        }
+        if items.isEmpty {
+            findings.add(
+                .outOfRange, providers.place("targets"), "names no target; at least one is needed",
+                remedy)
+        }
+        for (node, place) in items {
+            guard
+                let section = Section(
+                    node, path: place.path, schemaPath: "providers.targets[]", findings: findings)
+            else { continue }
+            block.add(section, findings)
+        }
+        return block
+    }
+
+    private mutating func add(_ section: Section, _ findings: Findings) {
+        checkProvider(section, findings)
+        let id = readID(section, findings)
+        let urlPlace: Place
+        var target = TargetSettings(id: id ?? "", authority: "", host: "", port: 0)
+        if let (text, place) = section.text("base_url") {
+            urlPlace = place
+            do throws(TextFault) {
+                target = try BaseURL.read(text, id: id ?? "")
+            } catch {
+                findings.add(error, place)
+            }
+        } else {
+            urlPlace = section.place
+            if !section.has("base_url") {
+                findings.add(
+                    .missingKey, section.place("base_url"), "required", "write http://HOST:PORT")
+            }
+        }
+        if let id { indices[id] = settings.count }
+        settings.append(target)
+        places.append(urlPlace)
+    }
+
+    private func checkProvider(_ section: Section, _ findings: Findings) {
+        guard let (kind, place) = section.text("provider"), kind != "http" else { return }
+        if ["openai", "anthropic"].contains(kind) {
+            findings.add(
+                .notYetSupported, place, "not yet supported by this version: provider \(kind)",
+                "write provider: http")
+            return
+        }
+        let near = NearestName.of(kind, in: ["http", "openai", "anthropic"]).map {
+            "did you mean \($0)?"
+        }
+        findings.add(.unknownKind, place, "unknown kind \(quoted(kind))", near ?? "write http")
+    }
+
+    private func readID(_ section: Section, _ findings: Findings) -> String? {
+        guard let (id, place) = section.text("id") else {
+            if !section.has("id") {
+                findings.add(
+                    .missingKey, section.place("id"), "required",
+                    "give each target a name of its own")
+            }
+            return nil
+        }
+        guard TextForm.isName(id) else {
+            findings.add(
+                .wrongType, place,
+                TextForm.nameRule + ", is \(quoted(id))"
+            )
+            return nil
+        }
+        if let first = indices[id] {
+            findings.add(
+                .duplicate, place, "\(id) is the id of providers.targets[\(first)] already",
+                "give it another id")
+            return nil
+        }
+        return id
+    }
+
+    /// The index of a target; nil and a report where no target has the id.
+    func index(_ id: String, _ place: Place, _ findings: Findings) -> Int? {
+        if let index = indices[id] { return index }
+        let known = findings.isFull ? [] : indices.keys.sorted()
+        let near = NearestName.of(id, in: known)
+        let remedy: String? =
+            if let near { "did you mean \(near)?" } else if known.isEmpty { nil } else {
+                "defined are \(listed(known))"
+            }
+        findings.add(.undefinedName, place, "no target has the id \(quoted(id))", remedy)
+        return nil
+    }
+}
+
+/// Names for a message: the first few, and how many more there are.
+func listed(_ names: [String], max: Int = 12) -> String {
+    let shown = names.prefix(max).map { quoted($0) }.joined(separator: ", ")
+    return names.count > max ? "\(shown) and \(names.count - max) more" : shown
+}
