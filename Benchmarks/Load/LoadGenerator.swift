@@ -504,13 +504,14 @@ public final class LoadGenerator: @unchecked Sendable {
     /// Reads status line and fields; interim answers are passed over.
     private func readHead(_ slot: Int, _ bytes: UnsafeMutablePointer<UInt8>, _ count: Int) -> AnswerHead {
         let connection = connections + slot
+        if memcmp(bytes, "HTTP/1.", min(7, count)) != 0 { return .bad }
         var head = HeadScan()
         switch head.scan(bytes, count) {
         case .incomplete: return .incomplete
         case .bad: return .bad
         case .complete: break
         }
-        guard head.startLineBytes >= 12, memcmp(bytes, "HTTP/1.", 7) == 0 else { return .bad }
+        guard head.startLineBytes >= 12 else { return .bad }
         let status = HeadScan.number(bytes + 9, 3)
         guard status >= 100, status <= 599 else { return .bad }
         if status < 200, status != 101 {
