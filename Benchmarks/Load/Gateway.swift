@@ -34,6 +34,7 @@ public final class Gateway: @unchecked Sendable {
         } catch {
             throw Fault("\(name): \(error)")
         }
+        Cleanup.add { [process] in process.terminate() }
         let deadline = Instant.now().adding(ms: Self.readyMs)
         while true {
             if let ready = try? Scrape.get(admin, "/readyz", timeoutMs: 500), ready.status == 200 { return }
