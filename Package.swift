@@ -37,12 +37,14 @@ let package = Package(
         library("Load", ["CLinux", "CoreLoop"], path: "Benchmarks/Load"),
         tool("umbra", ["CLinux", "CoreLoop", "HTTP", "Upstream", "Mirror", "Proxy", "Configuration", "Admin", "Load"]),
 
+        tool("load", ["CLinux", "CoreLoop", "Load"], path: "Benchmarks/LoadTool"),
         tool("LatencyOverhead", ["CLinux", "CoreLoop", "Load"], path: "Benchmarks/LatencyOverhead"),
         tool("SamplingAccuracy", ["CLinux", "CoreLoop", "Load"], path: "Benchmarks/SamplingAccuracy"),
         tool("HeadParse", ["CLinux", "CoreLoop", "HTTP"], path: "Benchmarks/HeadParse"),
 
         tests("CoreLoopTests", ["CLinux", "CoreLoop"]),
         tests("HTTPTests", ["CoreLoop", "HTTP"]),
+        tests("LoadTests", ["CLinux", "CoreLoop", "Load"]),
         tests("MirrorTests", ["CLinux", "CoreLoop", "HTTP", "Upstream", "Mirror"]),
         tests("ProxyTests", ["CLinux", "CoreLoop", "HTTP", "Upstream", "Mirror", "Proxy"]),
         tests("ConfigurationTests", ["CoreLoop", "HTTP", "Upstream", "Mirror", "Proxy", "Configuration"]),
