@@ -219,7 +219,7 @@ public struct SlicePool: ~Copyable {
     /// Removes the first `byteCount` bytes, releasing the blocks that they end.
     public func consume(_ byteCount: Int, from queue: inout SliceQueue, _ blocks: borrowing BlockPool) {
         var left = byteCount
-        precondition(left <= queue.byteCount)
+        precondition(left >= 0 && left <= queue.byteCount, "more was consumed than there is")
         queue.bytes -= left
         while left > 0 || (!queue.isEmpty && nodes[Int(queue.head)].slice.count == 0) {
             let index = queue.head

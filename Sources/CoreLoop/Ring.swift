@@ -28,12 +28,14 @@ public struct RingMemory<Entry: BitwiseCopyable>: Sendable {
         self.depth = depth
     }
 
-    /// Entries pushed and not yet popped. From a third process: a moment's estimate.
+    /// Entries pushed and not yet popped, 0 to `depth`. From a third process: a moment's estimate.
+    ///
+    /// Positions that a side gone wild left in the memory give a wrong count, never a trap.
     @inlinable
     public var count: Int {
         let tail = tail.pointee.load(ordering: .acquiring)
         let head = head.pointee.load(ordering: .acquiring)
-        return tail >= head ? Int(tail - head) : 0
+        return tail >= head ? Int(min(tail &- head, UInt64(depth))) : 0
     }
 
     /// Empties the ring. Only while no other process uses it.

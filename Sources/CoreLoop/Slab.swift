@@ -56,9 +56,12 @@ public struct Slab<Element: BitwiseCopyable>: ~Copyable {
         return slot
     }
 
+    /// Frees `slot`; its generation moves on. Traps where it is free already.
     @inlinable
     public func remove(_ slot: Int) {
-        precondition(slots[slot].nextFree == -2, "a free slot was freed again")
+        precondition(
+            UInt(bitPattern: slot) < UInt(bitPattern: state.pointee.fresh)
+                && slots[slot].nextFree == -2, "a free slot was freed again")
         slots[slot].generation &+= 1
         slots[slot].nextFree = Int32(truncatingIfNeeded: state.pointee.firstFree)
         state.pointee.firstFree = slot

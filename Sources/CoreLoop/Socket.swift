@@ -174,16 +174,16 @@ public enum Socket {
 
     /// A bound, listening, non-blocking socket, closed on exec. With `sharesPort` several may bind
     /// one TCP port and the kernel spreads connections over them (SO_REUSEPORT).
-    /// A stale Unix socket file at the path is removed first.
+    /// A Unix socket file that nobody listens on any more is removed first.
+    /// Throws what `socket`, `bind` or `listen` failed with, EADDRINUSE above all.
     public static func listen(on address: SocketAddress, sharesPort: Bool) throws(SystemError) -> Int32 {
         let type = Int32(SOCK_STREAM.rawValue | SOCK_NONBLOCK.rawValue | SOCK_CLOEXEC.rawValue)
         let fd = try check(socket(address.family, type, 0), "socket")
         do throws(SystemError) {
             var on: Int32 = 1
             let size = socklen_t(MemoryLayout<Int32>.size)
-            if let path = address.unixPath {
-                var status = stat()
-                if stat(path, &status) == 0, status.st_mode & mode_t(S_IFMT) == mode_t(S_IFSOCK) { unlink(path) }
+            if address.isUnix {
+                removeIfDead(address)
             } else {
                 try check(setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, size), "setsockopt(SO_REUSEADDR)")
                 if sharesPort {
@@ -202,6 +202,19 @@ public enum Socket {
             throw error
         }
         return fd
+    }
+
+    /// Removes a Unix socket file that nobody listens on. What a live server listens on stays,
+    /// and so does whatever is no socket: `bind` then fails with EADDRINUSE.
+    private static func removeIfDead(_ address: SocketAddress) {
+        guard let path = address.unixPath else { return }
+        var status = stat()
+        guard lstat(path, &status) == 0, status.st_mode & mode_t(S_IFMT) == mode_t(S_IFSOCK) else { return }
+        switch connect(to: address) {
+        case .connected(let fd), .inProgress(let fd): close(fd)
+        case .failed(ECONNREFUSED): unlink(path)
+        case .failed: break
+        }
     }
 
     /// The address that a socket is bound to; asked after binding port 0.

@@ -54,6 +54,8 @@ public struct SocketAddress: Sendable, Equatable {
     }
 
     private mutating func setInternet(host: String, port: UInt16) -> Bool {
+        // inet_pton would read only as far as a NUL, and "127.0.0.1\0.evil" would pass.
+        guard !host.utf8.contains(0) else { return false }
         var v4 = sockaddr_in()
         if inet_pton(AF_INET, host, &v4.sin_addr) == 1 {
             v4.sin_family = sa_family_t(AF_INET)
@@ -109,7 +111,7 @@ public struct SocketAddress: Sendable, Equatable {
         switch family {
         case AF_INET: withRaw { $0[4] == 127 }
         case AF_INET6: withRaw { raw in raw[8..<23].allSatisfy { $0 == 0 } && raw[23] == 1 }
-        default: true
+        default: isUnix
         }
     }
 

@@ -44,6 +44,7 @@ public struct TimerWheel: ~Copyable {
     /// Sets or moves the deadline of `id`.
     @inlinable
     public func schedule(_ id: Int, at deadline: Instant) {
+        precondition(UInt(bitPattern: id) < UInt(bitPattern: capacity), "no timer has this id")
         let due = max(Self.tick(deadline) &+ 1, current.pointee &+ 1)
         let entry = entries + id
         entry.pointee.due = due
