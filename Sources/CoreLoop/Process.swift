@@ -16,7 +16,9 @@ public enum ProcessControl {
     public static func setAffinity(_ cpus: [Int]) -> Bool {
         var mask = umbra_cpu_mask()
         withUnsafeMutableBytes(of: &mask) { raw in
-            for cpu in cpus where cpu >= 0 && cpu < raw.count * 8 { raw[cpu / 8] |= 1 << UInt8(cpu % 8) }
+            for cpu in cpus where cpu >= 0 && cpu < raw.count * 8 {
+                raw[cpu / 8] |= 1 << UInt8(cpu % 8)
+            }
         }
         return umbra_setaffinity(&mask) == 0
     }
@@ -55,10 +57,13 @@ public enum ProcessControl {
 
 /// An eventfd: one process's knock on another's door.
 public struct Wake: Sendable {
+    /// The eventfd. Whoever created it closes it.
     public let fd: Int32
 
+    /// An eventfd that was inherited.
     public init(fd: Int32) { self.fd = fd }
 
+    /// A new eventfd, non-blocking and closed on exec.
     public static func create() throws(SystemError) -> Wake {
         Wake(fd: try check(eventfd(0, Int32(EFD_NONBLOCK | EFD_CLOEXEC)), "eventfd"))
     }

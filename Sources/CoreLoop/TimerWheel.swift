@@ -19,6 +19,7 @@ public struct TimerWheel: ~Copyable {
     @usableFromInline let buckets: UnsafeMutablePointer<UInt32>
     @usableFromInline let current: UnsafeMutablePointer<UInt64>
     private let memory: SharedMemory
+    /// Timers: their ids are 0 ..< `capacity`.
     public let capacity: Int
 
     /// A wheel for the ids 0 ..< `capacity`, starting at `now`.
@@ -39,7 +40,9 @@ public struct TimerWheel: ~Copyable {
     }
 
     @inlinable
-    static func tick(_ instant: Instant) -> UInt64 { instant.milliseconds / UInt64(Limits.timerTickMs) }
+    static func tick(_ instant: Instant) -> UInt64 {
+        instant.milliseconds / UInt64(Limits.timerTickMs)
+    }
 
     /// Sets or moves the deadline of `id`.
     @inlinable

@@ -175,7 +175,9 @@ import Testing
         for line in readFile("/proc/self/smaps").split(separator: "\n") {
             if line.hasPrefix(start) { inside = true }
             guard inside, line.hasPrefix("Rss:") else { continue }
-            return line.split(separator: " ").dropFirst().first.flatMap { Int($0) }.map { $0 * 1_024 }
+            return line.split(separator: " ").dropFirst().first.flatMap { Int($0) }.map {
+                $0 * 1_024
+            }
         }
         return nil
     }

@@ -49,7 +49,9 @@ import Testing
         let bench = try Bench()
         var random = FastRandom(seed: seed)
         let number = [1, 2, 3, 100, 1_000, 50_000][Int(seed - 1)]
-        var values = (0..<number).map { _ in random.next() >> UInt64.random(in: 30...63, using: &random) }
+        var values = (0..<number).map { _ in
+            random.next() >> UInt64.random(in: 30...63, using: &random)
+        }
         for value in values { bench.histogram.record(value) }
         values.sort()
         let snapshot = bench.histogram.snapshot()

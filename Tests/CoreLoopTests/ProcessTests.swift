@@ -31,7 +31,8 @@ import Testing
     @Test func aChildDiesWithItsParent() async throws {
         // The child's parent has gone on purpose before it is asked.
         await #expect(processExitsWith: .exitCode(5)) {
-            exit(ProcessControl.dieWithParent(getppid()) && !ProcessControl.dieWithParent(1) ? 5 : 6)
+            exit(
+                ProcessControl.dieWithParent(getppid()) && !ProcessControl.dieWithParent(1) ? 5 : 6)
         }
     }
 

@@ -174,7 +174,8 @@ import Testing
             expected += 1
         }
         #expect(expected == count)
-        #expect(track.torn.load(ordering: .relaxed) + track.outOfOrder.load(ordering: .relaxed) == 0)
+        #expect(
+            track.torn.load(ordering: .relaxed) + track.outOfOrder.load(ordering: .relaxed) == 0)
     }
 
     /// A producer in another process and a consumer here, at the same time.
@@ -214,7 +215,8 @@ import Testing
         }
         #expect(waitFor(track.done))
         #expect(track.received.load(ordering: .relaxed) == count)
-        #expect(track.torn.load(ordering: .relaxed) + track.outOfOrder.load(ordering: .relaxed) == 0)
+        #expect(
+            track.torn.load(ordering: .relaxed) + track.outOfOrder.load(ordering: .relaxed) == 0)
     }
 
     /// `DispatchSemaphore.wait` is not for async functions; this one is called from one on purpose.

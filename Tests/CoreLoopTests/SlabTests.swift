@@ -64,7 +64,9 @@ import Testing
 
     @Test func aSlotThatWasNeverUsedIsNotLive() throws {
         let slab = try Slab<UInt64>(capacity: 4)
-        let answers = [slab.isLive(0, 0), slab.isLive(3, 1), slab.isUsed(0), slab.isLive(1 << 23, 0)]
+        let answers = [
+            slab.isLive(0, 0), slab.isLive(3, 1), slab.isUsed(0), slab.isLive(1 << 23, 0),
+        ]
         #expect(answers == [false, false, false, false])
     }
 

@@ -24,7 +24,8 @@ import Testing
                 let start = Int.random(in: 0...Self.blockBytes, using: &random)
                 // One slice in eight is empty: it holds a block and no byte.
                 let count =
-                    random.next() % 8 == 0 ? 0 : Int.random(in: 0...Self.blockBytes - start, using: &random)
+                    random.next() % 8 == 0
+                    ? 0 : Int.random(in: 0...Self.blockBytes - start, using: &random)
                 let slice = Slice(slot: slot, offset: start, count: count)
                 let full = slices.usedCount == nodeCount
                 let appended = slices.append(slice, to: &queues[index], blocks)
@@ -108,7 +109,8 @@ import Testing
         let slot = blocks.take()
         var queue = SliceQueue()
         for count in 1...4 {
-            let appended = slices.append(Slice(slot: slot, offset: 0, count: count), to: &queue, blocks)
+            let appended = slices.append(
+                Slice(slot: slot, offset: 0, count: count), to: &queue, blocks)
             #expect(appended)
         }
         var seen: [UInt32] = []

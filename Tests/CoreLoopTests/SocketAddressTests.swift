@@ -22,16 +22,20 @@ import Testing
         Row(text: "10.127.0.1:1", family: AF_INET, host: "10.127.0.1", port: 1, loopback: false),
         Row(text: "[::1]:8080", family: AF_INET6, host: "::1", port: 8_080, loopback: true),
         Row(text: "[::]:443", family: AF_INET6, host: "::", port: 443, loopback: false),
-        Row(text: "[2001:DB8::0:1]:1", family: AF_INET6, host: "2001:db8::1", port: 1,
+        Row(
+            text: "[2001:DB8::0:1]:1", family: AF_INET6, host: "2001:db8::1", port: 1,
             loopback: false, canonical: "[2001:db8::1]:1"),
         Row(text: "[1::1]:1", family: AF_INET6, host: "1::1", port: 1, loopback: false),
-        Row(text: "[::ffff:127.0.0.1]:1", family: AF_INET6, host: "::ffff:127.0.0.1", port: 1,
+        Row(
+            text: "[::ffff:127.0.0.1]:1", family: AF_INET6, host: "::ffff:127.0.0.1", port: 1,
             loopback: false),
-        Row(text: "127.0.0.1:00080", family: AF_INET, host: "127.0.0.1", port: 80,
+        Row(
+            text: "127.0.0.1:00080", family: AF_INET, host: "127.0.0.1", port: 80,
             loopback: true, canonical: "127.0.0.1:80"),
         Row(text: "unix:/run/u.sock", family: AF_UNIX, host: "unix:/run/u.sock", loopback: true),
         Row(text: "unix:a", family: AF_UNIX, host: "unix:a", loopback: true),
-        Row(text: "unix:" + String(repeating: "p", count: 107), family: AF_UNIX,
+        Row(
+            text: "unix:" + String(repeating: "p", count: 107), family: AF_UNIX,
             host: "unix:" + String(repeating: "p", count: 107), loopback: true),
         Row(text: "unix:/tmp/ü:80", family: AF_UNIX, host: "unix:/tmp/ü:80", loopback: true),
     ]

@@ -146,7 +146,8 @@ func waitFor(_ fd: Int32, _ events: Int32) {
         waitFor(fd, POLLIN)
         #expect(Socket.isStale(fd))
         var byte: UInt8 = 0
-        #expect([ReadOutcome.failed(ECONNRESET), .endOfStream].contains(Socket.receive(fd, &byte, 1)))
+        #expect(
+            [ReadOutcome.failed(ECONNRESET), .endOfStream].contains(Socket.receive(fd, &byte, 1)))
         #expect(Socket.send(fd, "x", 1) == .failed(EPIPE))
     }
 

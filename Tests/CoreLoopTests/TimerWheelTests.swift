@@ -73,7 +73,9 @@ import Testing
             case 3: UInt64.random(in: 0...span * 5, using: &random)
             default: UInt64.random(in: 0...5_000_000_000, using: &random)
             }
-        if random.next() % 16 == 0 { return Instant(nanoseconds: now.nanoseconds - ns % 1_000_000_000) }
+        if random.next() % 16 == 0 {
+            return Instant(nanoseconds: now.nanoseconds - ns % 1_000_000_000)
+        }
         return Instant(nanoseconds: now.nanoseconds + ns)
     }
 
