@@ -30,13 +30,19 @@ public struct BlockPool: ~Copyable {
     @usableFromInline let state: UnsafeMutablePointer<State>
     private let fd: Int32
     private let fileOffset: Int
+    /// Bytes of one block, and how many blocks there are: the slots are 0 ..< `count`.
     public let blockBytes: Int
     public let count: Int
 
-    /// A pool over `count * blockBytes` bytes at `base`. With a memfd (`fd` ≥ 0, `base` at `fileOffset` in
-    /// it) unused blocks are punched out of it; without, they stay.
-    public init(base: UnsafeMutableRawPointer, blockBytes: Int, count: Int, fd: Int32 = -1, fileOffset: Int = 0) {
+    /// A pool over `count * blockBytes` bytes at `base`. With a memfd (`fd` ≥ 0, `base` at
+    /// `fileOffset` in it) unused blocks are punched out of it; without, they stay.
+    /// Punching works on whole pages: with a memfd, block size and offset are multiples of 4,096.
+    public init(
+        base: UnsafeMutableRawPointer, blockBytes: Int, count: Int, fd: Int32 = -1,
+        fileOffset: Int = 0
+    ) {
         precondition(count > 0 && count < Int(Self.none) && blockBytes > 0)
+        precondition(fd < 0 || (blockBytes | fileOffset) & 4_095 == 0, "a block is whole pages")
         self.base = base
         self.blockBytes = blockBytes
         self.count = count
@@ -73,12 +79,14 @@ public struct BlockPool: ~Copyable {
         return slot
     }
 
+    /// One more reference to a taken block.
     @inlinable
     public func retain(_ slot: UInt32) {
         assert(references[Int(slot)] > 0)
         references[Int(slot)] &+= 1
     }
 
+    /// One reference fewer; the last one frees the block. Traps where the block is free already.
     @inlinable
     public func release(_ slot: UInt32) {
         let left = references[Int(slot)] &- 1
@@ -90,6 +98,7 @@ public struct BlockPool: ~Copyable {
         }
     }
 
+    /// Whether somebody else holds the block too: then its bytes may not be changed.
     @inlinable
     public func isShared(_ slot: UInt32) -> Bool { references[Int(slot)] > 1 }
 
@@ -100,6 +109,7 @@ public struct BlockPool: ~Copyable {
         return base + Int(slot) &* blockBytes
     }
 
+    /// Blocks that can be taken, and blocks that are.
     @inlinable public var freeCount: Int { state.pointee.freeCount }
     @inlinable public var takenCount: Int { count - state.pointee.freeCount }
 
@@ -114,7 +124,8 @@ public struct BlockPool: ~Copyable {
         for index in 0..<cold where touched[Int(free[index])] {
             let slot = Int(free[index])
             let offset = off_t(fileOffset + slot * blockBytes)
-            guard fallocate(fd, Int32(UMBRA_FALLOC_PUNCH_HOLE), offset, off_t(blockBytes)) == 0 else { break }
+            guard fallocate(fd, Int32(UMBRA_FALLOC_PUNCH_HOLE), offset, off_t(blockBytes)) == 0
+            else { break }
             touched[slot] = false
             trimmed += 1
             if trimmed == Self.trimmedPerCallMax { break }
@@ -125,10 +136,12 @@ public struct BlockPool: ~Copyable {
 
 /// A run of bytes in a block.
 public struct Slice: BitwiseCopyable, Equatable, Sendable {
+    /// The block, and where in it the bytes begin and how many they are.
     public var slot: UInt32
     public var offset: UInt32
     public var count: UInt32
 
+    /// `offset` and `count` below 2^32.
     @inlinable
     public init(slot: UInt32, offset: Int, count: Int) {
         self.slot = slot
@@ -137,7 +150,8 @@ public struct Slice: BitwiseCopyable, Equatable, Sendable {
     }
 }
 
-/// A first-in-first-out list of slices, its nodes in a `SlicePool`. Each slice holds a reference to its block.
+/// A first-in-first-out list of slices, its nodes in a `SlicePool`. Each slice holds a reference
+/// to its block.
 public struct SliceQueue: BitwiseCopyable, Sendable {
     @usableFromInline var head = SlicePool.none
     @usableFromInline var tail = SlicePool.none
@@ -145,7 +159,9 @@ public struct SliceQueue: BitwiseCopyable, Sendable {
     @usableFromInline var bytes = 0
 
     @inlinable public init() {}
+    /// Whether there is no slice; one of no bytes counts as well.
     @inlinable public var isEmpty: Bool { head == SlicePool.none }
+    /// Slices, and the bytes of all of them.
     @inlinable public var sliceCount: Int { Int(slices) }
     @inlinable public var byteCount: Int { bytes }
 }
@@ -173,7 +189,9 @@ public struct SlicePool: ~Copyable {
     @usableFromInline let state: UnsafeMutablePointer<State>
     @usableFromInline let capacity: Int
 
+    /// A pool of `capacity` nodes: slices that all its queues hold together.
     public init(capacity: Int) {
+        precondition(capacity > 0 && capacity < Int(Self.none))
         self.capacity = capacity
         nodes = .allocate(capacity: capacity)
         state = .allocate(capacity: 1)
@@ -185,9 +203,10 @@ public struct SlicePool: ~Copyable {
         state.deallocate()
     }
 
+    /// Nodes in use.
     @inlinable public var usedCount: Int { state.pointee.used }
 
-    @usableFromInline
+    @inlinable
     func takeNode() -> UInt32 {
         let node: UInt32
         if state.pointee.firstFree != Self.none {
@@ -196,15 +215,18 @@ public struct SlicePool: ~Copyable {
         } else {
             guard Int(state.pointee.fresh) < capacity else { return Self.none }
             node = state.pointee.fresh
-            state.pointee.fresh += 1
+            state.pointee.fresh &+= 1
         }
-        state.pointee.used += 1
+        state.pointee.used &+= 1
         return node
     }
 
-    /// Appends a slice and takes a reference to its block. False where no node is left: nothing changed.
+    /// Appends a slice and takes a reference to its block. False where no node is left: nothing
+    /// changed.
     @inlinable
-    public func append(_ slice: Slice, to queue: inout SliceQueue, _ blocks: borrowing BlockPool) -> Bool {
+    public func append(_ slice: Slice, to queue: inout SliceQueue, _ blocks: borrowing BlockPool)
+        -> Bool
+    {
         let node = takeNode()
         if node == Self.none { return false }
         blocks.retain(slice.slot)
@@ -216,10 +238,13 @@ public struct SlicePool: ~Copyable {
         return true
     }
 
-    /// Removes the first `byteCount` bytes, releasing the blocks that they end.
-    public func consume(_ byteCount: Int, from queue: inout SliceQueue, _ blocks: borrowing BlockPool) {
+    /// Removes the first `byteCount` bytes, releasing the blocks that they end, and slices of no
+    /// bytes that then come first. Traps where the queue holds fewer.
+    public func consume(
+        _ byteCount: Int, from queue: inout SliceQueue, _ blocks: borrowing BlockPool
+    ) {
         var left = byteCount
-        precondition(left <= queue.byteCount)
+        precondition(left >= 0 && left <= queue.byteCount, "more was consumed than there is")
         queue.bytes -= left
         while left > 0 || (!queue.isEmpty && nodes[Int(queue.head)].slice.count == 0) {
             let index = queue.head

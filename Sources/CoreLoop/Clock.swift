@@ -2,8 +2,10 @@ public import CLinux
 
 /// A point of the monotonic clock, nanoseconds. The same clock in every process of one machine.
 public struct Instant: Sendable, Comparable, Hashable {
+    /// Since the machine started, sleep left out.
     public var nanoseconds: UInt64
 
+    /// A point of the clock, for tests and for times read from shared memory.
     @inlinable public init(nanoseconds: UInt64) { self.nanoseconds = nanoseconds }
 
     /// Reads CLOCK_MONOTONIC (about 20 ns, no system call).
@@ -14,6 +16,7 @@ public struct Instant: Sendable, Comparable, Hashable {
         return Instant(nanoseconds: UInt64(time.tv_sec) &* 1_000_000_000 &+ UInt64(time.tv_nsec))
     }
 
+    /// The same in whole milliseconds, rounded down.
     @inlinable public var milliseconds: UInt64 { nanoseconds / 1_000_000 }
 
     /// Nanoseconds since `earlier`; 0 where `earlier` is later.
@@ -22,6 +25,7 @@ public struct Instant: Sendable, Comparable, Hashable {
         nanoseconds > earlier.nanoseconds ? nanoseconds &- earlier.nanoseconds : 0
     }
 
+    /// The instant `ms` milliseconds later; `ms` is not negative.
     @inlinable
     public func adding(ms: Int) -> Instant {
         Instant(nanoseconds: nanoseconds &+ UInt64(ms) &* 1_000_000)
@@ -44,10 +48,13 @@ public enum WallClock {
 
 /// CPU time of the calling process, nanoseconds.
 public enum CPUClock {
+    /// What the kernel counted, from `getrusage`: exact to a microsecond at best.
     public static func process() -> (userNs: UInt64, systemNs: UInt64) {
         var usage = rusage()
         getrusage(RUSAGE_SELF.rawValue, &usage)
-        func ns(_ t: timeval) -> UInt64 { UInt64(t.tv_sec) * 1_000_000_000 + UInt64(t.tv_usec) * 1_000 }
+        func ns(_ t: timeval) -> UInt64 {
+            UInt64(t.tv_sec) * 1_000_000_000 + UInt64(t.tv_usec) * 1_000
+        }
         return (ns(usage.ru_utime), ns(usage.ru_stime))
     }
 }

@@ -13,6 +13,7 @@ public struct Histogram: Sendable {
 
     @usableFromInline nonisolated(unsafe) let cells: UnsafeMutablePointer<Atomic<UInt64>>
 
+    /// The histogram at `cells`, `cellCount` of them.
     @inlinable
     public init(_ cells: UnsafeMutablePointer<Atomic<UInt64>>) { self.cells = cells }
 
@@ -22,6 +23,7 @@ public struct Histogram: Sendable {
         self.cells = cells
     }
 
+    /// The bucket that counts `nanoseconds`, below `bucketCount`.
     @inlinable
     public static func bucket(of nanoseconds: UInt64) -> Int {
         let sub = UInt64(1) << UInt64(bits)
@@ -40,12 +42,14 @@ public struct Histogram: Sendable {
         return UInt64(sub | (bucket & (sub - 1))) << UInt64(shift)
     }
 
+    /// Counts one value. For the one writer.
     @inlinable
     public func record(_ nanoseconds: UInt64) {
         Cell(cells + Self.bucket(of: nanoseconds)).add()
         Cell(cells + Self.bucketCount).add(nanoseconds)
     }
 
+    /// What is counted now. While the writer goes on, the sum may be ahead of the counts by a few.
     public func snapshot() -> HistogramSnapshot {
         var counts = [UInt64](repeating: 0, count: Self.bucketCount)
         for index in 0..<Self.bucketCount { counts[index] = Cell(cells + index).value }
@@ -55,18 +59,23 @@ public struct Histogram: Sendable {
 
 /// A histogram's counts at one moment; snapshots add up and subtract.
 public struct HistogramSnapshot: Sendable, Equatable {
+    /// The count of each bucket, and the sum of all values.
     public private(set) var counts: [UInt64]
     public private(set) var sumNs: UInt64
 
-    public init() { self.init(counts: [UInt64](repeating: 0, count: Histogram.bucketCount), sumNs: 0) }
+    public init() {
+        self.init(counts: [UInt64](repeating: 0, count: Histogram.bucketCount), sumNs: 0)
+    }
 
     init(counts: [UInt64], sumNs: UInt64) {
         self.counts = counts
         self.sumNs = sumNs
     }
 
+    /// All values.
     public var count: UInt64 { counts.reduce(0, &+) }
 
+    /// Adds what another histogram counted.
     public mutating func add(_ other: HistogramSnapshot) {
         for index in counts.indices { counts[index] &+= other.counts[index] }
         sumNs &+= other.sumNs

@@ -8,7 +8,8 @@ public enum Limits {
     public static let listenBacklog = 4_096
     /// Slots of one slab; a token has room for 2^24 of them.
     public static let slabSlotsMax = 1 << 24
-    /// Buckets of the timer wheel and the milliseconds of one: together 131 s, longer times go round again.
+    /// Buckets of the timer wheel and the milliseconds of one: together 131 s, longer times go
+    /// round again.
     public static let timerBuckets = 4_096
     public static let timerTickMs = 32
     /// Timers that one turn may fire; the rest come with the next turn.

@@ -16,7 +16,9 @@ public enum ProcessControl {
     public static func setAffinity(_ cpus: [Int]) -> Bool {
         var mask = umbra_cpu_mask()
         withUnsafeMutableBytes(of: &mask) { raw in
-            for cpu in cpus where cpu < raw.count * 8 { raw[cpu / 8] |= 1 << UInt8(cpu % 8) }
+            for cpu in cpus where cpu >= 0 && cpu < raw.count * 8 {
+                raw[cpu / 8] |= 1 << UInt8(cpu % 8)
+            }
         }
         return umbra_setaffinity(&mask) == 0
     }
@@ -38,7 +40,7 @@ public enum ProcessControl {
     public static func raiseFileLimit(to wanted: Int) -> Int {
         var limit = rlimit()
         guard getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit) == 0 else { return 0 }
-        if Int(limit.rlim_cur) < wanted {
+        if limit.rlim_cur < rlim_t(wanted) {
             var raised = limit
             raised.rlim_cur = rlim_t(wanted)
             raised.rlim_max = max(limit.rlim_max, rlim_t(wanted))
@@ -49,16 +51,19 @@ public enum ProcessControl {
             }
             getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit)
         }
-        return Int(limit.rlim_cur)
+        return Int(clamping: limit.rlim_cur)
     }
 }
 
 /// An eventfd: one process's knock on another's door.
 public struct Wake: Sendable {
+    /// The eventfd. Whoever created it closes it.
     public let fd: Int32
 
+    /// An eventfd that was inherited.
     public init(fd: Int32) { self.fd = fd }
 
+    /// A new eventfd, non-blocking and closed on exec.
     public static func create() throws(SystemError) -> Wake {
         Wake(fd: try check(eventfd(0, Int32(EFD_NONBLOCK | EFD_CLOEXEC)), "eventfd"))
     }

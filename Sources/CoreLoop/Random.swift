@@ -18,6 +18,7 @@ public struct SecureRandom: ~Copyable {
         left.deallocate()
     }
 
+    /// 64 bits. Traps where the kernel has none, which Linux rules out.
     public func next() -> UInt64 {
         if left.pointee == 0 {
             let bytes = Self.words * 8
@@ -51,6 +52,7 @@ public struct FastRandom: RandomNumberGenerator, Sendable {
         (s0, s1, s2, s3) = (step(), step(), step(), step())
     }
 
+    /// The next 64 bits of the sequence.
     @inlinable
     public mutating func next() -> UInt64 {
         let x = s1 &* 5

@@ -1,8 +1,9 @@
 public import Synchronization
 
 /// The shared part of a single-producer single-consumer ring: two positions, each on a cache line
-/// of its own, the consumer's sleep flag, and `depth` entries. Positions only grow; an entry's place is its
-/// position modulo `depth`. No pointers, so that each process may map it where it likes.
+/// of its own, the consumer's sleep flag, and `depth` entries. Positions only grow; an entry's
+/// place is its position modulo `depth`. No pointers, so that each process may map it where it
+/// likes.
 ///
 /// After a crash of either side the memory is as that side's last completed push or pop left it.
 public struct RingMemory<Entry: BitwiseCopyable>: Sendable {
@@ -10,6 +11,7 @@ public struct RingMemory<Entry: BitwiseCopyable>: Sendable {
     @usableFromInline nonisolated(unsafe) let tail: UnsafeMutablePointer<Atomic<UInt64>>
     @usableFromInline nonisolated(unsafe) let sleeping: UnsafeMutablePointer<Atomic<UInt64>>
     @usableFromInline nonisolated(unsafe) let entries: UnsafeMutablePointer<Entry>
+    /// Entries that fit.
     public let depth: Int
 
     /// Takes the ring's room of `plan`; nil while the plan only counts. `depth` is a power of two.
@@ -28,12 +30,14 @@ public struct RingMemory<Entry: BitwiseCopyable>: Sendable {
         self.depth = depth
     }
 
-    /// Entries pushed and not yet popped. From a third process: a moment's estimate.
+    /// Entries pushed and not yet popped, 0 to `depth`. From a third process: a moment's estimate.
+    ///
+    /// Positions that a side gone wild left in the memory give a wrong count, never a trap.
     @inlinable
     public var count: Int {
         let tail = tail.pointee.load(ordering: .acquiring)
         let head = head.pointee.load(ordering: .acquiring)
-        return tail >= head ? Int(tail - head) : 0
+        return tail >= head ? Int(min(tail &- head, UInt64(depth))) : 0
     }
 
     /// Empties the ring. Only while no other process uses it.
@@ -55,9 +59,11 @@ public struct RingProducer<Entry: BitwiseCopyable>: ~Copyable {
         }
     }
 
+    /// The ring that this is one side of.
     public let memory: RingMemory<Entry>
     @usableFromInline let state: UnsafeMutablePointer<State>
 
+    /// One side of the ring, going on where its predecessor stopped. Only one at a time.
     public init(_ memory: RingMemory<Entry>) {
         self.memory = memory
         state = .allocate(capacity: 1)
@@ -83,10 +89,12 @@ public struct RingProducer<Entry: BitwiseCopyable>: ~Copyable {
         return state.pointee.tail &+ UInt64(count) &- state.pointee.cachedHead <= depth
     }
 
-    /// Writes an entry `ahead` places behind the last published one; the consumer sees it after `publish`.
+    /// Writes an entry `ahead` places behind the last published one, where `hasRoom` said that it
+    /// fits. The consumer sees it after `publish`.
     @inlinable
     public func write(_ entry: Entry, ahead: Int) {
-        let place = Int(truncatingIfNeeded: state.pointee.tail &+ UInt64(ahead)) & (memory.depth &- 1)
+        let place =
+            Int(truncatingIfNeeded: state.pointee.tail &+ UInt64(ahead)) & (memory.depth &- 1)
         memory.entries[place] = entry
     }
 
@@ -127,9 +135,11 @@ public struct RingConsumer<Entry: BitwiseCopyable>: ~Copyable {
         }
     }
 
+    /// The ring that this is one side of.
     public let memory: RingMemory<Entry>
     @usableFromInline let state: UnsafeMutablePointer<State>
 
+    /// One side of the ring, going on where its predecessor stopped. Only one at a time.
     public init(_ memory: RingMemory<Entry>) {
         self.memory = memory
         state = .allocate(capacity: 1)
@@ -165,6 +175,7 @@ public struct RingConsumer<Entry: BitwiseCopyable>: ~Copyable {
         memory.head.pointee.store(state.pointee.head, ordering: .releasing)
     }
 
+    /// The next entry, its place given back; nil where the ring is empty.
     @inlinable
     public func pop() -> Entry? {
         guard let entry = peek() else { return nil }
@@ -172,7 +183,8 @@ public struct RingConsumer<Entry: BitwiseCopyable>: ~Copyable {
         return entry
     }
 
-    /// Announces sleep. True where the ring was still empty afterwards: wait now. False: entries came meanwhile.
+    /// Announces sleep. True where the ring was still empty afterwards: wait now. False: entries
+    /// came meanwhile.
     @inlinable
     public func prepareToSleep() -> Bool {
         memory.sleeping.pointee.store(1, ordering: .sequentiallyConsistent)

@@ -2,6 +2,7 @@ import CLinux
 
 /// A mapping of a memfd, or of plain memory for tests; unmapped when it goes.
 public struct SharedMemory: ~Copyable {
+    /// The first byte, on a page of its own, and how many bytes there are.
     public let base: UnsafeMutableRawPointer
     public let byteCount: Int
     /// The memfd; -1 for plain memory. Open until this value goes; inherited only where asked.
@@ -18,7 +19,8 @@ public struct SharedMemory: ~Copyable {
         if fd >= 0 { close(fd) }
     }
 
-    /// A new memfd of `byteCount` zero bytes, mapped for reading and writing. Pages cost memory once touched.
+    /// A new memfd of `byteCount` zero bytes, mapped for reading and writing. Pages cost memory
+    /// once touched.
     public static func create(name: String, byteCount: Int) throws(SystemError) -> SharedMemory {
         let fd = try check(memfd_create(name, UMBRA_MFD_CLOEXEC), "memfd_create")
         if ftruncate(fd, off_t(byteCount)) != 0 {
@@ -30,9 +32,13 @@ public struct SharedMemory: ~Copyable {
     }
 
     /// Maps an inherited memfd; takes the descriptor over.
-    public static func map(fd: Int32, byteCount: Int, writable: Bool) throws(SystemError) -> SharedMemory {
+    public static func map(fd: Int32, byteCount: Int, writable: Bool) throws(SystemError)
+        -> SharedMemory
+    {
         let protection = writable ? PROT_READ | PROT_WRITE : PROT_READ
-        guard let base = mmap(nil, byteCount, protection, MAP_SHARED, fd, 0), base != UnsafeMutableRawPointer(bitPattern: -1) else {
+        guard let base = mmap(nil, byteCount, protection, MAP_SHARED, fd, 0),
+            base != UnsafeMutableRawPointer(bitPattern: -1)
+        else {
             let error = SystemError("mmap")
             close(fd)
             throw error
@@ -43,13 +49,16 @@ public struct SharedMemory: ~Copyable {
     /// Zeroed memory of this process alone, lazily paged in.
     public static func plain(byteCount: Int) throws(SystemError) -> SharedMemory {
         let flags = MAP_PRIVATE | Int32(MAP_ANONYMOUS)
-        guard let base = mmap(nil, byteCount, PROT_READ | PROT_WRITE, flags, -1, 0), base != UnsafeMutableRawPointer(bitPattern: -1) else {
+        guard let base = mmap(nil, byteCount, PROT_READ | PROT_WRITE, flags, -1, 0),
+            base != UnsafeMutableRawPointer(bitPattern: -1)
+        else {
             throw SystemError("mmap")
         }
         return SharedMemory(base: base, byteCount: byteCount, fd: -1)
     }
 
-    /// A second descriptor of the same memory that cannot be written through, for a process that may only read.
+    /// A second descriptor of the same memory that cannot be written through, for a process that
+    /// may only read. The caller closes it, or hands it to `map`.
     public borrowing func openReadOnly() throws(SystemError) -> Int32 {
         try check(umbra_open("/proc/self/fd/\(fd)", O_RDONLY | O_CLOEXEC, 0), "open(memfd)")
     }
@@ -58,13 +67,15 @@ public struct SharedMemory: ~Copyable {
 /// Hands out consecutive pieces of one memory, in the same order in every process that maps it.
 public struct MemoryPlan {
     private let base: UnsafeMutableRawPointer?
+    /// Bytes handed out so far, gaps included.
     public private(set) var byteCount = 0
 
     /// Without memory only the size is counted.
     public init(base: UnsafeMutableRawPointer? = nil) { self.base = base }
 
     /// The next `count` elements, on a cache line of their own; nil while only counting.
-    public mutating func take<T: ~Copyable>(_ type: T.Type, count: Int) -> UnsafeMutablePointer<T>? {
+    public mutating func take<T: ~Copyable>(_ type: T.Type, count: Int) -> UnsafeMutablePointer<T>?
+    {
         byteCount = (byteCount + 63) & ~63
         defer { byteCount += MemoryLayout<T>.stride * count }
         guard let base else { return nil }

@@ -19,8 +19,10 @@ public struct Slab<Element>: ~Copyable {
     @usableFromInline let slots: UnsafeMutablePointer<Slot>
     @usableFromInline let state: UnsafeMutablePointer<State>
     private let memory: SharedMemory
+    /// Elements that fit: the slots are 0 ..< `capacity`.
     public let capacity: Int
 
+    /// A slab of free slots. Throws where there is no address space for it.
     public init(capacity: Int) throws(SystemError) {
         precondition(capacity > 0 && capacity <= Limits.slabSlotsMax)
         precondition(_isPOD(Element.self), "a slab never runs a destructor")
@@ -36,6 +38,7 @@ public struct Slab<Element>: ~Copyable {
 
     deinit { state.deallocate() }
 
+    /// Slots in use.
     @inlinable public var usedCount: Int { state.pointee.used }
 
     /// A free slot holding `element`; nil where all are used.
@@ -57,30 +60,38 @@ public struct Slab<Element>: ~Copyable {
         return slot
     }
 
+    /// Frees `slot`; its generation moves on. Traps where it is free already.
     @inlinable
     public func remove(_ slot: Int) {
-        precondition(slots[slot].nextFree == -2, "a free slot was freed again")
+        precondition(
+            UInt(bitPattern: slot) < UInt(bitPattern: state.pointee.fresh)
+                && slots[slot].nextFree == -2, "a free slot was freed again")
         slots[slot].generation &+= 1
         slots[slot].nextFree = Int32(truncatingIfNeeded: state.pointee.firstFree)
         state.pointee.firstFree = slot
         state.pointee.used -= 1
     }
 
+    /// The generation of a slot that was ever used: with it `isLive` tells its lives apart.
     @inlinable public func generation(_ slot: Int) -> UInt32 { slots[slot].generation }
 
     /// Whether `slot` is in use and in the life that `generation` names.
     @inlinable
     public func isLive(_ slot: Int, _ generation: UInt32) -> Bool {
-        slot < state.pointee.fresh && slots[slot].generation == generation && slots[slot].nextFree == -2
+        slot < state.pointee.fresh && slots[slot].generation == generation
+            && slots[slot].nextFree == -2
     }
 
     /// Whether `slot` is in use.
     @inlinable
-    public func isUsed(_ slot: Int) -> Bool { slot < state.pointee.fresh && slots[slot].nextFree == -2 }
+    public func isUsed(_ slot: Int) -> Bool {
+        slot < state.pointee.fresh && slots[slot].nextFree == -2
+    }
 
     /// Slots that were ever used: the end for a walk over all.
     @inlinable public var walkEnd: Int { state.pointee.fresh }
 
+    /// The element's place, the same for its whole life.
     @inlinable @inline(__always)
     public subscript(_ slot: Int) -> UnsafeMutablePointer<Element> {
         assert(slot >= 0 && slot < capacity)

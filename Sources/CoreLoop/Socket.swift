@@ -44,7 +44,9 @@ public enum Socket {
 
     /// One `recv` of at most `count` bytes.
     @inlinable
-    public static func receive(_ fd: Int32, _ memory: UnsafeMutableRawPointer, _ count: Int) -> ReadOutcome {
+    public static func receive(_ fd: Int32, _ memory: UnsafeMutableRawPointer, _ count: Int)
+        -> ReadOutcome
+    {
         while true {
             let n = recv(fd, memory, count, 0)
             if n > 0 { return .bytes(n) }
@@ -59,7 +61,9 @@ public enum Socket {
 
     /// One `readv` into several buffers.
     @inlinable
-    public static func receive(_ fd: Int32, into vectors: UnsafeMutablePointer<iovec>, _ count: Int) -> ReadOutcome {
+    public static func receive(_ fd: Int32, into vectors: UnsafeMutablePointer<iovec>, _ count: Int)
+        -> ReadOutcome
+    {
         while true {
             let n = readv(fd, vectors, Int32(count))
             if n > 0 { return .bytes(n) }
@@ -74,7 +78,9 @@ public enum Socket {
 
     /// One `send`; a closed peer is `.failed(EPIPE)`, never a signal.
     @inlinable
-    public static func send(_ fd: Int32, _ memory: UnsafeRawPointer, _ count: Int, more: Bool = false) -> WriteOutcome {
+    public static func send(
+        _ fd: Int32, _ memory: UnsafeRawPointer, _ count: Int, more: Bool = false
+    ) -> WriteOutcome {
         let flags = Int32(MSG_NOSIGNAL) | (more ? Int32(MSG_MORE) : 0)
         while true {
             let n = CLinux.send(fd, memory, count, flags)
@@ -89,7 +95,9 @@ public enum Socket {
 
     /// One gathering `sendmsg` of `count` buffers (at most IOV_MAX, 1,024).
     @inlinable
-    public static func send(_ fd: Int32, vectors: UnsafeMutablePointer<iovec>, _ count: Int) -> WriteOutcome {
+    public static func send(_ fd: Int32, vectors: UnsafeMutablePointer<iovec>, _ count: Int)
+        -> WriteOutcome
+    {
         var message = msghdr()
         message.msg_iov = vectors
         message.msg_iovlen = count
@@ -104,7 +112,8 @@ public enum Socket {
         }
     }
 
-    /// True where the peer of an idle connection has closed it, reset it, or sent bytes nobody asked for.
+    /// True where the peer of an idle connection has closed it, reset it, or sent bytes nobody
+    /// asked for.
     @inlinable
     public static func isStale(_ fd: Int32) -> Bool {
         var byte: UInt8 = 0
@@ -115,7 +124,8 @@ public enum Socket {
     /// Accepts one connection, non-blocking and closed on exec.
     @inlinable
     public static func accept(
-        _ listener: Int32, _ address: UnsafeMutablePointer<sockaddr_storage>, _ length: inout socklen_t
+        _ listener: Int32, _ address: UnsafeMutablePointer<sockaddr_storage>,
+        _ length: inout socklen_t
     ) -> AcceptOutcome {
         length = socklen_t(MemoryLayout<sockaddr_storage>.size)
         let fd = address.withMemoryRebound(to: sockaddr.self, capacity: 1) {
@@ -167,6 +177,7 @@ public enum Socket {
         setsockopt(fd, SOL_SOCKET, SO_LINGER, &option, socklen_t(MemoryLayout<linger>.size))
     }
 
+    /// Sends the end of the stream; reading goes on.
     @inlinable
     public static func shutdownWrites(_ fd: Int32) {
         shutdown(fd, Int32(SHUT_WR))
@@ -174,20 +185,25 @@ public enum Socket {
 
     /// A bound, listening, non-blocking socket, closed on exec. With `sharesPort` several may bind
     /// one TCP port and the kernel spreads connections over them (SO_REUSEPORT).
-    /// A stale Unix socket file at the path is removed first.
-    public static func listen(on address: SocketAddress, sharesPort: Bool) throws(SystemError) -> Int32 {
+    /// A Unix socket file that nobody listens on any more is removed first.
+    /// Throws what `socket`, `bind` or `listen` failed with, EADDRINUSE above all.
+    public static func listen(on address: SocketAddress, sharesPort: Bool) throws(SystemError)
+        -> Int32
+    {
         let type = Int32(SOCK_STREAM.rawValue | SOCK_NONBLOCK.rawValue | SOCK_CLOEXEC.rawValue)
         let fd = try check(socket(address.family, type, 0), "socket")
         do throws(SystemError) {
             var on: Int32 = 1
             let size = socklen_t(MemoryLayout<Int32>.size)
-            if let path = address.unixPath {
-                var status = stat()
-                if stat(path, &status) == 0, status.st_mode & mode_t(S_IFMT) == mode_t(S_IFSOCK) { unlink(path) }
+            if address.isUnix {
+                removeIfDead(address)
             } else {
-                try check(setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, size), "setsockopt(SO_REUSEADDR)")
+                try check(
+                    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, size), "setsockopt(SO_REUSEADDR)")
                 if sharesPort {
-                    try check(setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, size), "setsockopt(SO_REUSEPORT)")
+                    try check(
+                        setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, size),
+                        "setsockopt(SO_REUSEPORT)")
                 }
                 // Accepted sockets inherit it: one system call fewer for each connection.
                 setNoDelay(fd)
@@ -204,6 +220,21 @@ public enum Socket {
         return fd
     }
 
+    /// Removes a Unix socket file that nobody listens on. What a live server listens on stays,
+    /// and so does whatever is no socket: `bind` then fails with EADDRINUSE.
+    private static func removeIfDead(_ address: SocketAddress) {
+        guard let path = address.unixPath else { return }
+        var status = stat()
+        guard lstat(path, &status) == 0, status.st_mode & mode_t(S_IFMT) == mode_t(S_IFSOCK) else {
+            return
+        }
+        switch connect(to: address) {
+        case .connected(let fd), .inProgress(let fd): close(fd)
+        case .failed(ECONNREFUSED): unlink(path)
+        case .failed: break
+        }
+    }
+
     /// The address that a socket is bound to; asked after binding port 0.
     public static func localAddress(_ fd: Int32) throws(SystemError) -> SocketAddress {
         var storage = sockaddr_storage()
@@ -213,7 +244,9 @@ public enum Socket {
         }
         try check(result, "getsockname")
         return withUnsafePointer(to: &storage) {
-            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { SocketAddress(copying: $0, length: length) }
+            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+                SocketAddress(copying: $0, length: length)
+            }
         }
     }
 }

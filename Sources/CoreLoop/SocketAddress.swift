@@ -8,6 +8,7 @@ public struct SocketAddress: Sendable, Equatable {
     public static let unixPathBytesMax = 107
 
     var storage: sockaddr_storage
+    /// Bytes of the address that the kernel reads.
     public private(set) var length: socklen_t
 
     private init() {
@@ -54,6 +55,8 @@ public struct SocketAddress: Sendable, Equatable {
     }
 
     private mutating func setInternet(host: String, port: UInt16) -> Bool {
+        // inet_pton would read only as far as a NUL, and "127.0.0.1\0.evil" would pass.
+        guard !host.utf8.contains(0) else { return false }
         var v4 = sockaddr_in()
         if inet_pton(AF_INET, host, &v4.sin_addr) == 1 {
             v4.sin_family = sa_family_t(AF_INET)
@@ -73,7 +76,9 @@ public struct SocketAddress: Sendable, Equatable {
 
     private mutating func setUnix(_ path: String) -> Bool {
         let bytes = Array(path.utf8)
-        guard !bytes.isEmpty, bytes.count <= Self.unixPathBytesMax, !bytes.contains(0) else { return false }
+        guard !bytes.isEmpty, bytes.count <= Self.unixPathBytesMax, !bytes.contains(0) else {
+            return false
+        }
         withUnsafeMutableBytes(of: &storage) { raw in
             raw.storeBytes(of: sa_family_t(AF_UNIX), as: sa_family_t.self)
             for (index, byte) in bytes.enumerated() { raw[2 + index] = byte }
@@ -85,6 +90,7 @@ public struct SocketAddress: Sendable, Equatable {
     /// The address family: `AF_INET`, `AF_INET6` or `AF_UNIX`.
     public var family: Int32 { Int32(storage.ss_family) }
 
+    /// Whether this is the path of a Unix socket.
     public var isUnix: Bool { family == AF_UNIX }
 
     /// The port in host order; nil for a Unix address.
@@ -109,7 +115,7 @@ public struct SocketAddress: Sendable, Equatable {
         switch family {
         case AF_INET: withRaw { $0[4] == 127 }
         case AF_INET6: withRaw { raw in raw[8..<23].allSatisfy { $0 == 0 } && raw[23] == 1 }
-        default: true
+        default: isUnix
         }
     }
 
@@ -119,7 +125,8 @@ public struct SocketAddress: Sendable, Equatable {
         var text = [CChar](repeating: 0, count: Int(INET6_ADDRSTRLEN))
         let offset = family == AF_INET ? 4 : 8
         withRaw { _ = inet_ntop(family, $0.baseAddress! + offset, &text, socklen_t(text.count)) }
-        return String(decoding: text.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
+        return String(
+            decoding: text.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
     }
 
     /// The text form that `init(_:)` reads.
@@ -146,7 +153,9 @@ public struct SocketAddress: Sendable, Equatable {
     public static func == (a: SocketAddress, b: SocketAddress) -> Bool {
         guard a.length == b.length else { return false }
         return a.withRaw { left in
-            b.withRaw { right in left.prefix(Int(a.length)).elementsEqual(right.prefix(Int(b.length))) }
+            b.withRaw { right in
+                left.prefix(Int(a.length)).elementsEqual(right.prefix(Int(b.length)))
+            }
         }
     }
 }

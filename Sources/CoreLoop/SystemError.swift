@@ -2,9 +2,11 @@ public import CLinux
 
 /// A system call that failed: which one, and why.
 public struct SystemError: Error, Equatable, CustomStringConvertible {
+    /// The call, and the error number that it left. Errors are equal where their numbers are.
     public let call: StaticString
     public let code: Int32
 
+    /// The error that the last system call of this thread left.
     public init(_ call: StaticString, code: Int32 = umbra_errno()) {
         self.call = call
         self.code = code

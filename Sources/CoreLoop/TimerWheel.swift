@@ -19,6 +19,7 @@ public struct TimerWheel: ~Copyable {
     @usableFromInline let buckets: UnsafeMutablePointer<UInt32>
     @usableFromInline let current: UnsafeMutablePointer<UInt64>
     private let memory: SharedMemory
+    /// Timers: their ids are 0 ..< `capacity`.
     public let capacity: Int
 
     /// A wheel for the ids 0 ..< `capacity`, starting at `now`.
@@ -39,11 +40,14 @@ public struct TimerWheel: ~Copyable {
     }
 
     @inlinable
-    static func tick(_ instant: Instant) -> UInt64 { instant.milliseconds / UInt64(Limits.timerTickMs) }
+    static func tick(_ instant: Instant) -> UInt64 {
+        instant.milliseconds / UInt64(Limits.timerTickMs)
+    }
 
     /// Sets or moves the deadline of `id`.
     @inlinable
     public func schedule(_ id: Int, at deadline: Instant) {
+        precondition(UInt(bitPattern: id) < UInt(bitPattern: capacity), "no timer has this id")
         let due = max(Self.tick(deadline) &+ 1, current.pointee &+ 1)
         let entry = entries + id
         entry.pointee.due = due
