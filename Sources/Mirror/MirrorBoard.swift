@@ -127,3 +127,34 @@ public struct MirrorBoard: Sendable {
     /// From a copy's first byte to the end of its answer; whole answers only.
     public func latency(process: Int, shadow: Int) -> Histogram { latencies[process * shape.shadows + shadow] }
 }
+
+extension MirrorBoard {
+    /// Makes a dead worker's counters add up: what its last instant left open is closed as the identities
+    /// demand. Only while no worker of that number runs.
+    ///
+    /// Copies whose first byte may have gone out (`link` knows) are sent and cancelled, all others dropped.
+    public func settle(deadWorker worker: Int, link: MirrorLink) {
+        for shadow in 0..<shape.shadows {
+            let tally = tally(worker: worker, shadow: shadow)
+            var sampled: UInt64 = 0
+            for route in 0..<shape.routes {
+                let lane = lane(worker: worker, route: route, shadow: shadow)
+                let open = lane.value(.eligible) &- lane.value(.sampled) &- lane.value(.notSampled)
+                // Counted before it was decided: not sampled is what the client was served.
+                lane.add(.notSampled, open)
+                sampled += lane.value(.sampled)
+            }
+            for ticket in 0..<link.depth where Int(link.ticketShadows[ticket]) == shadow {
+                if link.ticketStates[ticket].load(ordering: .acquiring) == TicketState.sent {
+                    tally.sent.add()
+                    link.ticketStates[ticket].store(TicketState.free, ordering: .relaxed)
+                }
+            }
+            tally.results(.cancelled).add(tally.sent.value &- tally.resultsTotal)
+            tally.dropped(.workerRestarted).add(sampled &- tally.sent.value &- tally.droppedTotal)
+            tally.outstanding.set(0)
+        }
+        tap(worker: worker)[.blocksOnLoan].set(0)
+        tap(worker: worker)[.ticketsUsed].set(0)
+    }
+}

@@ -436,6 +436,9 @@ public final class MirrorTap {
         guard ticket < tickets.capacity, tickets.isUsed(ticket) else { return nil }
         let record = tickets[ticket].pointee
         let tally = tallies[Int(record.shadow)]
+        // Freed before it is counted: should this process die in between, the supervisor's settling finds it
+        // uncounted, never twice counted.
+        link.ticketStates[ticket].store(TicketState.free, ordering: .relaxed)
         if outcome.wasSent != 0 {
             tally.sent.add()
             tally.results(CopyResult(rawValue: Int(outcome.code)) ?? .error).add()
@@ -443,7 +446,6 @@ public final class MirrorTap {
             tally.dropped(DropReason(rawValue: Int(outcome.code)) ?? .invalidCopy).add()
         }
         tally.outstanding.subtract()
-        link.ticketStates[ticket].store(TicketState.free, ordering: .relaxed)
         tickets.remove(ticket)
         let capture = captures[Int(record.capture)]
         let log = capture.pointee.log

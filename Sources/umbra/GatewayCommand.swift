@@ -1,0 +1,118 @@
+import Admin
+import CLinux
+import Configuration
+import CoreLoop
+import Mirror
+import Proxy
+
+/// `umbra gateway run | status`.
+enum GatewayCommand {
+    private static let help = """
+        Usage:
+          umbra gateway run --policy-config FILE [--port N | --listen ADDR:PORT]
+              --policy-config FILE   the configuration (docs/configuration.md)
+              --port N               listen on 127.0.0.1:N instead of the file's `listen`
+              --listen ADDR:PORT     listen there instead of the file's `listen`
+            SIGTERM, SIGINT: stop accepting, finish what is under way (runtime.drain_timeout), exit 0.
+            A second one ends at once. Log lines go to standard error.
+
+          umbra gateway status [--policy-config FILE | --admin ADDR:PORT] [--json]
+              --policy-config FILE   ask the admin listener that this file names
+              --admin ADDR:PORT      ask this one; 127.0.0.1:41003 without either
+            Exit status: 0 where the gateway answers, 1 where it does not.
+        """
+
+    static func run(_ words: [String]) -> Int32 {
+        do {
+            switch words.first {
+            case "run": return try serve(Array(words.dropFirst()))
+            case "status": return try status(Array(words.dropFirst()))
+            case "--help", "-h":
+                Console.out(help)
+                return 0
+            default:
+                Console.error("umbra gateway: the commands are 'run' and 'status'.\n\n\(help)")
+                return 2
+            }
+        } catch {
+            Console.error("umbra gateway: \(error.text)")
+            return 2
+        }
+    }
+
+    private static func serve(_ words: [String]) throws(Arguments.Fault) -> Int32 {
+        let arguments = try Arguments(words, valued: ["--policy-config", "--port", "--listen"], flags: [])
+        if arguments.has("--help") {
+            Console.out(help)
+            return 0
+        }
+        guard let file = arguments.value("--policy-config") else {
+            throw Arguments.Fault(text: "--policy-config FILE is missing; 'umbra gateway --help' says more")
+        }
+        var listen: [SocketAddress]?
+        if let text = arguments.value("--listen") {
+            guard arguments.value("--port") == nil else {
+                throw Arguments.Fault(text: "--port and --listen exclude each other")
+            }
+            do { listen = [try ListenAddress.read(text)] } catch {
+                throw Arguments.Fault(text: "--listen \(text): \(error.message)")
+            }
+        } else if let port = try arguments.number("--port", in: 0...65_535) {
+            listen = [SocketAddress(host: "127.0.0.1", port: UInt16(port))!]
+        }
+        let result = ConfigurationReader.readFile(file, listen: listen)
+        for finding in result.diagnostics { Console.error(finding.text(file: file)) }
+        guard var settings = result.settings else {
+            Console.log(.error, "\(file) is not valid: nothing was started")
+            return 2
+        }
+        for finding in ConfigurationReader.resolveTargets(&settings) { Console.error(finding.text(file: file)) }
+        guard settings.targets.contains(where: { !$0.addresses.isEmpty }) else {
+            Console.log(.error, "no target has an address: nothing was started")
+            return 2
+        }
+        do throws(SystemError) {
+            let supervisor = try Supervisor(settings: settings, document: result.text)
+            return supervisor.run()
+        } catch {
+            Console.log(.error, "cannot start: \(error)")
+            return 1
+        }
+    }
+
+    private static func status(_ words: [String]) throws(Arguments.Fault) -> Int32 {
+        let arguments = try Arguments(words, valued: ["--policy-config", "--admin"], flags: ["--json"])
+        if arguments.has("--help") {
+            Console.out(help)
+            return 0
+        }
+        var address = AdminSettings().listen
+        var token = getenv("UMBRA_ADMIN_TOKEN").map { String(cString: $0) }
+        if let text = arguments.value("--admin") {
+            guard let given = SocketAddress(text) else {
+                throw Arguments.Fault(text: "--admin \(text): not ADDR:PORT")
+            }
+            address = given
+        } else if let file = arguments.value("--policy-config") {
+            let result = ConfigurationReader.readFile(file)
+            guard let settings = result.settings else {
+                for finding in result.errors { Console.error(finding.text(file: file)) }
+                return 2
+            }
+            address = settings.admin.listen
+            if let name = settings.admin.tokenVariable { token = getenv(name).map { String(cString: $0) } }
+        }
+        guard let address else {
+            throw Arguments.Fault(text: "the configuration switches the admin listener off: there is nobody to ask")
+        }
+        let path = arguments.has("--json") ? "/status" : "/status?format=text"
+        switch StatusClient.get(path, from: address, token: token) {
+        case .success(let text):
+            Console.write(text.hasSuffix("\n") ? text : text + "\n", to: STDOUT_FILENO)
+            return 0
+        case .failure(let fault):
+            Console.error("umbra gateway status: \(fault)")
+            return 1
+        }
+    }
+}

@@ -1,0 +1,80 @@
+import CLinux
+import Configuration
+import CoreLoop
+import Proxy
+import Upstream
+
+/// Everything a role needs to know that is no shared memory: passed in a memfd, so that every process reads the
+/// same configuration, whatever happens to the file meanwhile.
+///
+/// Form: one line `workers N`, one line `target INDEX ADDRESS …` for each target, an empty line, the YAML document.
+struct Launch {
+    var settings: GatewaySettings
+    var workers: Int
+    let document: [UInt8]
+
+    var shape: Board.Shape { Board.Shape(settings: settings, workers: workers) }
+
+    /// The shadow process that worker number `worker` lends its requests to.
+    func shadowProcess(ofWorker worker: Int) -> Int { worker % max(1, settings.runtime.shadows) }
+
+    /// Writes the page into a new memfd.
+    func write() throws(SystemError) -> Int32 {
+        var text = "workers \(workers)\n"
+        for (index, target) in settings.targets.enumerated() {
+            text += "target \(index)" + target.addresses.map { " " + $0.text }.joined() + "\n"
+        }
+        let bytes = Array((text + "\n").utf8) + document
+        let fd = try check(memfd_create("umbra-launch", UMBRA_MFD_CLOEXEC), "memfd_create")
+        var start = 0
+        while start < bytes.count {
+            let count = bytes.withUnsafeBytes { CLinux.write(fd, $0.baseAddress! + start, bytes.count - start) }
+            if count < 0 { throw SystemError("write(memfd)") }
+            start += count
+        }
+        return fd
+    }
+
+    /// Reads the page that the supervisor wrote. Traps on anything else: only the supervisor starts a role.
+    static func read(_ fd: Int32) -> Launch {
+        var status = stat()
+        precondition(fstat(fd, &status) == 0, "a role needs its launch page")
+        var bytes = [UInt8](repeating: 0, count: Int(status.st_size))
+        let count = bytes.withUnsafeMutableBytes { pread(fd, $0.baseAddress, $0.count, 0) }
+        precondition(count == bytes.count, "the launch page is cut off")
+        var addresses: [Int: [SocketAddress]] = [:]
+        var workers = 1
+        var start = 0
+        while let end = bytes[start...].firstIndex(of: 0x0A) {
+            let line = String(decoding: bytes[start..<end], as: UTF8.self)
+            start = end + 1
+            if line.isEmpty { break }
+            let words = line.split(separator: " ")
+            if words[0] == "workers" { workers = Int(words[1])! }
+            if words[0] == "target" { addresses[Int(words[1])!] = words.dropFirst(2).compactMap { SocketAddress(String($0)) } }
+        }
+        let document = Array(bytes[start...])
+        let result = ConfigurationReader.read(text: document, file: "launch page")
+        var settings = result.settings!
+        for (index, list) in addresses { settings.targets[index].addresses = list }
+        return Launch(settings: settings, workers: workers, document: document)
+    }
+}
+
+/// The descriptors that a role is started with: fixed numbers, laid out by the supervisor.
+enum RoleFD {
+    static let launch: Int32 = 3
+    static let board: Int32 = 4
+    /// The role's own door: an eventfd.
+    static let wake: Int32 = 5
+    // A worker's:
+    static let blocks: Int32 = 6
+    static let link: Int32 = 7
+    /// The eventfd of the worker's shadow process.
+    static let shadowWake: Int32 = 8
+    static let firstListener: Int32 = 10
+    // A shadow process's: for each of its workers a pair (blocks, read-only; link).
+    static let firstPair: Int32 = 10
+    // The admin process's:
+    static let adminListener: Int32 = 6
+}

@@ -1,0 +1,54 @@
+import CLinux
+import CoreLoop
+
+/// The version that `--version`, /health and the start line show.
+let umbraVersion = "0.1.0"
+
+@main
+enum Main {
+    static func main() {
+        signal(SIGPIPE, SIG_IGN)
+        let arguments = Array(CommandLine.arguments.dropFirst())
+        exit(run(arguments))
+    }
+
+    private static func run(_ arguments: [String]) -> Int32 {
+        let rest = Array(arguments.dropFirst())
+        switch arguments.first {
+        case "gateway": return GatewayCommand.run(rest)
+        case "policy": return PolicyCommand.run(rest)
+        case "demo": return DemoCommand.run(rest)
+        // The roles are started by the supervisor only: see Supervisor.swift.
+        case "role": return RoleCommand.run(rest)
+        case "--version", "-V", "version":
+            Console.out("umbra \(umbraVersion)")
+            return 0
+        case "--help", "-h", "help":
+            Console.out(help)
+            return 0
+        case nil:
+            Console.error(help)
+            return 2
+        case let word?:
+            Console.error("umbra: unknown command '\(word)'. Try 'umbra --help'.")
+            return 2
+        }
+    }
+
+    private static let help = """
+        umbra \(umbraVersion): an edge proxy that tees live HTTP traffic to a shadow service.
+
+        Usage:
+          umbra gateway run --policy-config FILE [--port N | --listen ADDR:PORT]
+              Serve. Runs until SIGTERM or SIGINT; then drains and exits 0.
+          umbra gateway status [--policy-config FILE | --admin ADDR:PORT] [--json]
+              Show the gateway's processes, restarts and what the mirror does.
+          umbra policy lint --file FILE [--json]
+              Check a configuration: every fault with path, line and remedy. Exit 0 valid, 2 not.
+          umbra demo [--once] [--seconds N] [--rate N]
+              Two services, the gateway between them, load, and a table of what mirroring costs.
+          umbra --help | --version
+
+        Each command says more with --help. The configuration is described in docs/configuration.md.
+        """
+}

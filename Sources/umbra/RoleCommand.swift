@@ -1,0 +1,196 @@
+import Admin
+import CLinux
+import CoreLoop
+import Mirror
+import Proxy
+
+/// Set by SIGTERM and SIGINT in a role: end in order.
+nonisolated(unsafe) private var stopRequested: Int32 = 0
+
+/// The processes that the supervisor starts: `umbra role worker|shadow|admin --index N --parent PID`.
+enum RoleCommand {
+    /// How long a loop waits without events; nobody has to knock louder than this.
+    private static let waitMsMax: Int32 = 250
+
+    static func run(_ words: [String]) -> Int32 {
+        guard let name = words.first,
+            let arguments = try? Arguments(
+                Array(words.dropFirst()), valued: ["--index", "--parent", "--listeners"], flags: []),
+            let index = arguments.value("--index").flatMap({ Int($0) }),
+            let parent = arguments.value("--parent").flatMap({ pid_t($0) })
+        else {
+            Console.error("umbra role: started by the supervisor only; see 'umbra --help'.")
+            return 2
+        }
+        // Its parent dead already: nobody would ever end it.
+        guard ProcessControl.dieWithParent(parent) else { return 0 }
+        signal(SIGTERM) { _ in stopRequested = 1 }
+        // Ctrl-C reaches the whole terminal group; the supervisor says when to end.
+        signal(SIGINT, SIG_IGN)
+        signal(SIGHUP, SIG_IGN)
+        ProcessControl.setName("umbra-\(name)-\(index)")
+        let launch = Launch.read(RoleFD.launch)
+        do {
+            switch name {
+            case "worker":
+                let listeners = Int32(arguments.value("--listeners") ?? "") ?? 0
+                try runWorker(index, launch, listeners: listeners)
+            case "shadow": try runShadow(index, launch)
+            case "admin": try runAdmin(launch)
+            default: return 2
+            }
+        } catch {
+            Console.log(.error, "\(name) \(index): \(error)")
+            return 1
+        }
+        return 0
+    }
+
+    private static func mapBoard(_ launch: Launch) throws(SystemError) -> (SharedMemory, Board) {
+        let memory = try SharedMemory.map(
+            fd: RoleFD.board, byteCount: Board.byteCount(launch.shape), writable: true)
+        let board = Board.map(memory.base, launch.shape)
+        return (memory, board)
+    }
+
+    private static func randomSeed() -> UInt64 { SecureRandom().next() }
+
+    // MARK: Worker
+
+    private static func runWorker(_ index: Int, _ launch: Launch, listeners: Int32) throws(SystemError) {
+        let settings = launch.settings
+        let (boardMemory, board) = try mapBoard(launch)
+        pin(index, launch)
+        let runtime = settings.runtime
+        let blocks = try SharedMemory.map(
+            fd: RoleFD.blocks, byteCount: runtime.blocksPerWorker * runtime.blockBytes, writable: true)
+        var tap: MirrorTap?
+        var linkMemory: SharedMemory?
+        if !settings.shadows.isEmpty {
+            let memory = try SharedMemory.map(
+                fd: RoleFD.link, byteCount: MirrorLink.byteCount(depth: runtime.ringDepth), writable: true)
+            var plan = MemoryPlan(base: memory.base)
+            let link = MirrorLink(plan: &plan, depth: runtime.ringDepth)!
+            linkMemory = consume memory
+            tap = try MirrorTap(
+                worker: index, process: launch.shadowProcess(ofWorker: index), routes: settings.routes.map(\.lanes),
+                link: link, board: board.mirror, wake: Wake(fd: RoleFD.shadowWake),
+                blocksOnLoanMax: runtime.blocksOnLoanMax)
+        }
+        let log = try openLog(settings, board.workers[index].counters)
+        let worker = try ProxyWorker(
+            settings: settings, index: index, board: board, memory: blocks.base, memoryFD: blocks.fd, tap: tap,
+            log: log, wakeFD: RoleFD.wake, now: .now(), seed: randomSeed())
+        // One listening socket of each address for each worker; this one serves its own, and those
+        // that the supervisor has it serve for others.
+        let addresses = settings.listen.count
+        func adjustListeners() {
+            for other in 0..<launch.workers {
+                let isMine = board.workerProcesses[other].value(.servedBy) == UInt64(index + 1)
+                for place in 0..<addresses {
+                    let fd = RoleFD.firstListener + Int32(other * addresses + place)
+                    guard fd < RoleFD.firstListener + listeners else { continue }
+                    if isMine { try? worker.addListener(fd) } else { worker.removeListener(fd) }
+                }
+            }
+        }
+        worker.onWake = adjustListeners
+        adjustListeners()
+        board.workerProcesses[index][.state].set(UInt64(ProcessState.running.rawValue))
+        while stopRequested == 0 { worker.turn(timeoutMs: waitMsMax) }
+        worker.drain()
+        let end = Instant.now().adding(ms: settings.runtime.drainTimeoutMs)
+        while worker.clientCount > 0, Instant.now() < end { worker.turn(timeoutMs: 50) }
+        log?.stop()
+        withExtendedLifetime((boardMemory.base, linkMemory?.base, blocks.base)) {}
+    }
+
+    private static func openLog(
+        _ settings: GatewaySettings, _ counters: CounterRow<WorkerCounter>
+    ) throws(SystemError) -> AccessLog? {
+        guard let log = settings.accessLog else { return nil }
+        var fd = STDOUT_FILENO
+        if log.path != "-" {
+            fd = try check(
+                umbra_open(log.path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0o640), "open(access_log.path)")
+        }
+        return try AccessLog(
+            fd: fd, routes: settings.routes.map(\.name),
+            targets: settings.routes.map { settings.targets[$0.target].id }, shadows: settings.shadows.map(\.targetID),
+            counters: counters)
+    }
+
+    private static func pin(_ index: Int, _ launch: Launch) {
+        let cpus = ProcessControl.affinity()
+        guard launch.settings.runtime.pinCPUs, cpus.count > 1, launch.workers <= cpus.count else { return }
+        ProcessControl.setAffinity([cpus[index]])
+    }
+
+    // MARK: Shadow
+
+    private static func runShadow(_ index: Int, _ launch: Launch) throws(SystemError) {
+        let settings = launch.settings
+        let (boardMemory, board) = try mapBoard(launch)
+        setpriority(__priority_which_t(PRIO_PROCESS.rawValue), 0, Int32(settings.runtime.shadowNice))
+        let cpus = ProcessControl.affinity()
+        if settings.runtime.pinCPUs, cpus.count > launch.workers {
+            ProcessControl.setAffinity(Array(cpus[launch.workers...]))
+        }
+        var limit = rlimit(
+            rlim_cur: rlim_t(settings.runtime.shadowMemoryBytes), rlim_max: rlim_t(settings.runtime.shadowMemoryBytes))
+        setrlimit(__rlimit_resource_t(RLIMIT_DATA.rawValue), &limit)
+        let runtime = settings.runtime
+        var links: [ShadowLink] = []
+        let workers = (0..<launch.workers).filter { launch.shadowProcess(ofWorker: $0) == index }
+        for place in workers.indices {
+            let first = RoleFD.firstPair + 2 * Int32(place)
+            // Mapped for this process's life: they go with it.
+            let blocks = try mapForEver(first, runtime.blocksPerWorker * runtime.blockBytes, writable: false)
+            let memory = try mapForEver(first + 1, MirrorLink.byteCount(depth: runtime.ringDepth), writable: true)
+            var plan = MemoryPlan(base: memory)
+            links.append(
+                ShadowLink(
+                    link: MirrorLink(plan: &plan, depth: runtime.ringDepth)!, blocks: UnsafeRawPointer(blocks),
+                    blockBytes: runtime.blockBytes, blockCount: runtime.blocksPerWorker))
+        }
+        let worker = try ShadowWorker(
+            process: index, epoch: board.mirror.shadowEpochs[index].acquired, links: links, shadows: settings.shadows,
+            targets: settings.targets, board: board.mirror, wakeFD: RoleFD.wake, now: .now(), seed: randomSeed())
+        let process = board.shadowProcesses[index]
+        process[.state].set(UInt64(ProcessState.running.rawValue))
+        worker.run {
+            process[.heartbeatMs].set(Instant.now().milliseconds)
+            return stopRequested != 0
+        }
+        worker.cancelAll()
+        withExtendedLifetime(boardMemory.base) {}
+    }
+
+    private static func mapForEver(
+        _ fd: Int32, _ byteCount: Int, writable: Bool
+    ) throws(SystemError) -> UnsafeMutableRawPointer {
+        let protection = writable ? PROT_READ | PROT_WRITE : PROT_READ
+        guard let base = mmap(nil, byteCount, protection, MAP_SHARED, fd, 0),
+            base != UnsafeMutableRawPointer(bitPattern: -1)
+        else { throw SystemError("mmap") }
+        close(fd)
+        return base
+    }
+
+    // MARK: Admin
+
+    private static func runAdmin(_ launch: Launch) throws(SystemError) {
+        let (boardMemory, board) = try mapBoard(launch)
+        setpriority(__priority_which_t(PRIO_PROCESS.rawValue), 0, 5)
+        let token = launch.settings.admin.tokenVariable.flatMap { getenv($0) }.map { String(cString: $0) }
+        let server = try AdminServer(
+            settings: launch.settings, board: board, listener: RoleFD.adminListener, token: token, startedAt: .now(),
+            version: umbraVersion)
+        board.admin[.state].set(UInt64(ProcessState.running.rawValue))
+        while stopRequested == 0 {
+            server.turn(now: .now(), timeoutMs: waitMsMax)
+            board.admin[.heartbeatMs].set(Instant.now().milliseconds)
+        }
+        withExtendedLifetime(boardMemory.base) {}
+    }
+}
