@@ -16,6 +16,7 @@ import Testing
         ("listen: 0.0.0.0:9001", .unreachable, "providers.targets[0].base_url", 3),
         ("routes:\n  - {name: all, target: next}\n  - {match: {path: /a}, target: app}", .unreachable, "routes[1]", 7),
         ("routes:\n  - {match: {path_prefix: /}, target: next}\n  - {match: {path: /a}, target: app}", .unreachable, "routes[1]", 7),
+        ("routes: [{match: {path_prefix: /a/*}, target: next}]", .unreachable, "routes[0].match.path_prefix", 5),
         ("routes: [{match: {path_prefix: /a/}, rewrite_prefix: /b, target: next}]", .rewriteSlashes, "routes[0].rewrite_prefix", 5),
         ("routes: [{match: {path_prefix: /a}, rewrite_prefix: /, target: next}]", .rewriteSlashes, "routes[0].rewrite_prefix", 5),
         ("routes: [{match: {path_prefix: /a/}, rewrite_prefix: /b/, target: next}]", nil, "", 0),
