@@ -43,8 +43,8 @@ struct CrossChecks {
                 {
                     findings.add(
                         .unreachable, place,
-                        "the gateway listens on port \(port) of all addresses: "
-                            + "\(quoted(address.text)) is itself, unless another process has just that"
+                        "the gateway listens on port \(port) of all addresses; "
+                            + "\(quoted(address.text)) is itself, unless another has just that"
                     )
                 }
             }

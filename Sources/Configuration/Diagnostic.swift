@@ -77,6 +77,7 @@ public struct Diagnostic: Sendable, Equatable {
     /// That of the code.
     public var severity: Severity { code.severity }
 
+    /// A finding; without a place where the text has none for it.
     public init(
         _ code: DiagnosticCode, path: String = "", line: Int = 0, column: Int = 0,
         message: String, suggestion: String? = nil
