@@ -21,9 +21,13 @@ public enum ConfigurationLimits {
     /// The smallest cap above 0: one copy in a thousand seconds.
     public static let qpsMin = 0.001
 
+    /// Addresses of `listen`.
     public static let listenersMax = 64
+    /// Entries of `providers.targets`.
     public static let targetsMax = 1_024
+    /// Entries of `routes`.
     public static let routesMax = 4_096
+    /// Entries of `traffic_mirror.shadows`.
     public static let shadowsMax = 16
     /// Entries of one list of methods, header matches or names of fields.
     public static let listEntriesMax = 256

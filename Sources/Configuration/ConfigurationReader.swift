@@ -11,7 +11,9 @@ public struct ConfigurationResult: Sendable {
     /// All findings, in the order of the text.
     public var diagnostics: [Diagnostic]
 
+    /// What keeps the file from being used.
     public var errors: [Diagnostic] { diagnostics.filter { $0.severity == .error } }
+    /// What does not.
     public var warnings: [Diagnostic] { diagnostics.filter { $0.severity == .warning } }
 }
 

@@ -43,8 +43,8 @@ struct CrossChecks {
                 {
                     findings.add(
                         .unreachable, place,
-                        "the gateway listens on port \(port) of all addresses: "
-                            + "\(quoted(address.text)) is itself, unless another process has that very address"
+                        "the gateway listens on port \(port) of all addresses; "
+                            + "\(quoted(address.text)) is itself, unless another has just that"
                     )
                 }
             }
@@ -109,8 +109,9 @@ struct CrossChecks {
 
     /// Routes behind one that matches every request.
     private func checkRoutes() {
-        guard let (node, _) = root.value("routes"), case .list(let items) = node.content,
-            items.count == settings.routes.count - 1
+        // A faulty match has been read as one that matches more than is meant.
+        guard !findings.hasErrors, let (node, _) = root.value("routes"),
+            case .list(let items) = node.content, items.count == settings.routes.count - 1
         else { return }
         for (index, route) in settings.routes.dropLast().enumerated() where matchesAll(route) {
             guard index + 1 < items.count else { return }

@@ -29,6 +29,7 @@ public enum DiagnosticCode: String, Sendable, CaseIterable {
     case rewriteSlashes = "W006"
     case chosenPort = "W007"
 
+    /// An E is an error, a W a warning.
     public var severity: Severity { rawValue.first == "E" ? .error : .warning }
 
     /// What the code stands for, in a few words; `docs/configuration.md` lists them.
@@ -61,18 +62,22 @@ public enum DiagnosticCode: String, Sendable, CaseIterable {
 
 /// One finding about a configuration, with its place.
 public struct Diagnostic: Sendable, Equatable {
+    /// The kind of the fault.
     public var code: DiagnosticCode
     /// The key's place: `routes[2].match.path_prefix`; empty for the document as a whole.
     public var path: String
     /// Counted from 1; 0 where the finding has no place in the text.
     public var line: Int
     public var column: Int
+    /// What is wrong; begins in lower case, follows the path.
     public var message: String
     /// What to write instead.
     public var suggestion: String?
 
+    /// That of the code.
     public var severity: Severity { code.severity }
 
+    /// A finding; without a place where the text has none for it.
     public init(
         _ code: DiagnosticCode, path: String = "", line: Int = 0, column: Int = 0,
         message: String, suggestion: String? = nil

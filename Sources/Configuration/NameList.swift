@@ -1,3 +1,5 @@
+import HTTP
+
 /// Lists of methods, field names and query members.
 enum NameList {
     /// Methods in upper case. `CONNECT` makes a tunnel, which is neither routed nor copied.
@@ -8,7 +10,8 @@ enum NameList {
             return nil
         }
         return unique(names, findings) { text, place in
-            guard TextForm.isToken(text) else {
+            // A longer one is refused before any route is asked.
+            guard TextForm.isToken(text), text.utf8.count <= HTTP.Limits.methodBytesMax else {
                 findings.add(.wrongType, place, "\(quoted(text)) is no method")
                 return nil
             }

@@ -1,6 +1,7 @@
 /// Finds what a misspelt name was meant to be.
 enum NearestName {
     /// The candidate nearest to `name`, where one is near enough to be meant; the first of equals.
+    /// Where none is, the only one that has `name` for a word.
     static func of(_ name: String, in candidates: [String]) -> String? {
         // A key of a megabyte would cost minutes to compare, and is no slip of the finger.
         guard name.utf8.count <= ConfigurationLimits.quotedCharactersMax else { return nil }
@@ -16,7 +17,13 @@ enum NearestName {
             }
             if best == nil || distance < best!.distance { best = (candidate, distance) }
         }
-        return best?.name
+        return best?.name ?? withWord(name, in: candidates)
+    }
+
+    /// The only candidate that has `name` for one of its words: `url` is `base_url`.
+    private static func withWord(_ name: String, in candidates: [String]) -> String? {
+        let found = candidates.filter { $0.split(separator: "_").contains { $0 == name } }
+        return found.count == 1 ? found[0] : nil
     }
 
     /// Lower case, without `_` and `-`: `maxBodyBytes` and `max-body-bytes` are `max_body_bytes`.

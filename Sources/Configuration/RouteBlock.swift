@@ -92,6 +92,11 @@ enum RouteBlock {
             findings.add(fault, place)
             return nil
         }
+        if text.contains("*") {
+            findings.add(
+                .unreachable, place, "* is matched as the letter that it is, no wildcard",
+                "path_prefix matches all that begins with it")
+        }
         return text
     }
 

@@ -75,11 +75,15 @@ public enum MirrorScope: String, Sendable {
 public struct SchemaKey: Sendable {
     /// `[]` stands for an entry of a list, `*` for a name that the user chooses.
     public let path: String
+    /// What the value may be.
     public let type: SchemaType
     /// As it would be written; `–` where there is none.
     public let standard: String
+    /// A value that the key takes, as YAML.
     public let example: String
+    /// One sentence.
     public let meaning: String
+    /// Nil outside of `traffic_mirror`.
     public let scope: MirrorScope?
 
     init(
@@ -105,7 +109,9 @@ public struct SchemaKey: Sendable {
 /// A key that belongs to later work: written, it is an error, so that nothing looks configured that
 /// does not act.
 public struct LaterKey: Sendable {
+    /// As in `SchemaKey.path`.
     public let path: String
+    /// The part of the work that it waits for.
     public let what: String
 
     init(_ path: String, _ what: String) {
@@ -167,6 +173,8 @@ public enum Schema {
 
     /// Keys of the same name that stand elsewhere in the same block: where a misplaced one belongs.
     static func elsewhere(_ name: String, block: String) -> String? {
-        keys.first { $0.name == name && ($0.path == block || $0.path.hasPrefix(block + ".")) }?.path
+        keys.first {
+            $0.name == name && ($0.path.hasPrefix(block + ".") || $0.path.hasPrefix(block + "["))
+        }?.path
     }
 }

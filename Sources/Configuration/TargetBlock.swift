@@ -43,7 +43,7 @@ struct TargetBlock {
     }
 
     private mutating func add(_ section: Section, _ findings: Findings) {
-        checkProvider(section, findings)
+        let isKnown = checkProvider(section, findings)
         let id = readID(section, findings)
         let urlPlace: Place
         var target = TargetSettings(id: id ?? "", authority: "", host: "", port: 0)
@@ -56,7 +56,8 @@ struct TargetBlock {
             }
         } else {
             urlPlace = section.place
-            if !section.has("base_url") {
+            // Those of later versions know their own.
+            if isKnown, !section.has("base_url") {
                 findings.add(
                     .missingKey, section.place("base_url"), "required", "write http://HOST:PORT")
             }
@@ -66,18 +67,20 @@ struct TargetBlock {
         places.append(urlPlace)
     }
 
-    private func checkProvider(_ section: Section, _ findings: Findings) {
-        guard let (kind, place) = section.text("provider"), kind != "http" else { return }
+    /// False where the entry is of another kind than this version knows, which is reported.
+    private func checkProvider(_ section: Section, _ findings: Findings) -> Bool {
+        guard let (kind, place) = section.text("provider"), kind != "http" else { return true }
         if ["openai", "anthropic"].contains(kind) {
             findings.add(
                 .notYetSupported, place, "not yet supported by this version: provider \(kind)",
                 "write provider: http")
-            return
+            return false
         }
         let near = NearestName.of(kind, in: ["http", "openai", "anthropic"]).map {
             "did you mean \($0)?"
         }
         findings.add(.unknownKind, place, "unknown kind \(quoted(kind))", near ?? "write http")
+        return false
     }
 
     private func readID(_ section: Section, _ findings: Findings) -> String? {

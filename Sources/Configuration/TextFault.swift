@@ -1,7 +1,10 @@
 /// Why a text is not of the form that its key takes, and what to write instead.
 public struct TextFault: Error, Equatable, Sendable {
+    /// The kind of the fault.
     public let code: DiagnosticCode
+    /// What is wrong.
     public let message: String
+    /// What to write instead.
     public let suggestion: String?
 
     init(_ code: DiagnosticCode, _ message: String, _ suggestion: String? = nil) {

@@ -1,4 +1,5 @@
 import Configuration
+import HTTP
 import Testing
 
 /// One fault of a document: what the reader has to say, and where.
@@ -60,7 +61,8 @@ struct Fault: Sendable, CustomTestStringConvertible {
     func yaml(_ fault: Fault) { expect(fault, fault.text) }
 
     @Test func notUTF8() {
-        let result = ConfigurationReader.read(text: Array("a: b\ncé: ".utf8) + [0xFF, 0x0A], file: "f")
+        let result = ConfigurationReader.read(
+            text: Array("a: b\ncé: ".utf8) + [0xFF, 0x0A], file: "f")
         #expect(result.errors.map(\.code) == [.badYAML])
         #expect(result.errors.map(\.line) == [2])
         #expect(result.errors.map(\.column) == [5])
@@ -74,17 +76,23 @@ struct Fault: Sendable, CustomTestStringConvertible {
 
     @Test func boundsOfTheDocument() {
         func codes(_ text: String) -> [DiagnosticCode] { lint(text).errors.map(\.code) }
-        let comment = "#" + String(repeating: "x", count: ConfigurationLimits.documentBytesMax) + "\n"
+        let comment =
+            "#" + String(repeating: "x", count: ConfigurationLimits.documentBytesMax) + "\n"
         #expect(codes(targets + comment) == [.tooLarge])
         // A megabyte of these took libyaml 7.6 s.
         let directives = (0..<60_000).map { "%TAG !a\($0)! x\n" }.joined() + "---\na: 1\n"
         #expect(codes(directives) == [.tooLarge])
-        #expect(lint("%TAG !e! tag:yaml.org,2002:\n---\nlimits: {fields: !e!int 20}\n" + targets).errors.isEmpty)
+        #expect(
+            lint("%TAG !e! tag:yaml.org,2002:\n---\nlimits: {fields: !e!int 20}\n" + targets).errors
+                .isEmpty)
         let deep = ConfigurationLimits.depthMax
         #expect(codes("a: " + String(repeating: "[", count: deep + 1)) == [.tooLarge])
         #expect(codes(String(repeating: "[", count: 500_000)) == [.tooLarge])
         #expect(codes(String(repeating: "{a: ", count: 200_000)) == [.tooLarge])
-        #expect(codes("a: [" + String(repeating: "1,", count: ConfigurationLimits.nodesMax) + "]") == [.tooLarge])
+        #expect(
+            codes("a: [" + String(repeating: "1,", count: ConfigurationLimits.nodesMax) + "]") == [
+                .tooLarge
+            ])
     }
 
     /// Ten aliases of ten aliases of … ten: ten thousand million values in twelve lines.
@@ -110,12 +118,17 @@ struct Fault: Sendable, CustomTestStringConvertible {
         let result = lint(text)
         #expect(result.diagnostics.count == ConfigurationLimits.diagnosticsMax + 1)
         // 5,000 unknown keys and the missing providers.
-        #expect(result.diagnostics.last?.message == "and \(5_001 - ConfigurationLimits.diagnosticsMax) further findings, not listed")
+        #expect(
+            result.diagnostics.last?.message
+                == "and \(5_001 - ConfigurationLimits.diagnosticsMax) further findings, not listed")
     }
 
     @Test func longAndHostileTextsAreShownSafely() {
         let key = String(repeating: "k", count: 100_000)
-        for text in ["? \(key)\n: 1\n", "version: \(key)", "\"\\e[31mred\\n\": 1\n", "version: \"\\e[2J\\u202E\"\n"] {
+        for text in [
+            "? \(key)\n: 1\n", "version: \(key)", "\"\\e[31mred\\n\": 1\n",
+            "version: \"\\e[2J\\u202E\"\n",
+        ] {
             let report = LintReport.text(lint(text))
             #expect(report.utf8.count < 2_000)
             #expect(!report.contains("\u{1B}"))
@@ -127,44 +140,78 @@ struct Fault: Sendable, CustomTestStringConvertible {
 
     @Test(arguments: [
         Fault("limit: {}", .unknownKey, "limit", 5, "did you mean limits?"),
-        Fault("limits: {headBytes: 1KiB}", .unknownKey, "limits.headBytes", 5, "did you mean head_bytes?"),
+        Fault(
+            "limits: {headBytes: 1KiB}", .unknownKey, "limits.headBytes", 5,
+            "did you mean head_bytes?"),
         Fault("limits: {feilds: 20}", .unknownKey, "limits.feilds", 5, "did you mean fields?"),
         Fault("limits: {zzz: 20}", .unknownKey, "limits.zzz", 5, "known here: head_bytes"),
         Fault("qps: 5", .unknownKey, "qps", 5, "known here"),
         Fault("runtime: {listen: 1}", .unknownKey, "runtime.listen", 5, "stands at the top level"),
-        Fault("traffic_mirror: {shadow: next, qps: 5}", .unknownKey, "traffic_mirror.qps", 5, "did you mean traffic_mirror.limits.qps?"),
+        Fault(
+            "traffic_mirror: {shadow: next, qps: 5}", .unknownKey, "traffic_mirror.qps", 5,
+            "did you mean traffic_mirror.limits.qps?"),
+        Fault(
+            "traffic_mirror: {shadow: next, rate: 1}", .unknownKey, "traffic_mirror.rate", 5,
+            "did you mean sample_rate?"),
+        Fault(
+            "routes: [{path: /a}]", .unknownKey, "routes[0].path", 5,
+            "did you mean routes[].match.path?"),
         Fault("version: '2'", .wrongType, "version", 5, "must be 1, is 2"),
         Fault("version:", .wrongType, "version", 5, "has no value"),
         Fault("limits: [1]", .wrongType, "limits", 5, "must be a mapping, is a list"),
-        Fault("limits: {fields: many}", .wrongType, "limits.fields", 5, "whole number from 8 to 1024, is many"),
+        Fault(
+            "limits: {fields: many}", .wrongType, "limits.fields", 5,
+            "whole number from 8 to 1024, is many"),
         Fault("limits: {fields: \"20\"}", .wrongType, "limits.fields", 5, "without quotes"),
         Fault("limits: {fields: 2.5}", .wrongType, "limits.fields", 5, "is 2.5"),
         Fault("limits: {fields: [20]}", .wrongType, "limits.fields", 5, "is a list"),
         Fault("limits: {fields: 020}", .wrongType, "limits.fields", 5, "leading zero"),
         Fault("limits: {fields: -1}", .outOfRange, "limits.fields", 5, "from 8 to 1024, is -1"),
-        Fault("limits: {fields: 99999999999999999999}", .outOfRange, "limits.fields", 5, "from 8 to 1024"),
+        Fault(
+            "limits: {fields: 99999999999999999999}", .outOfRange, "limits.fields", 5,
+            "from 8 to 1024"),
         Fault("limits: {fields: 20, fields: 30}", .duplicate, "limits.fields", 5, "line 5"),
         Fault("limits: {head_bytes: 64KB}", .wrongType, "limits.head_bytes", 5, "write 64KiB"),
         Fault("limits: {head_bytes: 64 kib}", .wrongType, "limits.head_bytes", 5, "write 64KiB"),
-        Fault("limits: {head_bytes: 512}", .outOfRange, "limits.head_bytes", 5, "from 1KiB to 1MiB, is 512"),
+        Fault(
+            "limits: {head_bytes: 512}", .outOfRange, "limits.head_bytes", 5,
+            "from 1KiB to 1MiB, is 512"),
         Fault("limits: {head_bytes: 2MiB}", .outOfRange, "limits.head_bytes", 5, "is 2MiB"),
-        Fault("limits: {body_bytes: 9999999999GiB}", .outOfRange, "limits.body_bytes", 5, "is 9999999999GiB"),
-        Fault("limits: {body_bytes: 9223372036854775807GiB}", .outOfRange, "limits.body_bytes", 5, ""),
-        Fault("limits: {idle_timeout: 10}", .wrongType, "limits.idle_timeout", 5, "write 10s or 10ms"),
+        Fault(
+            "limits: {body_bytes: 9999999999GiB}", .outOfRange, "limits.body_bytes", 5,
+            "is 9999999999GiB"),
+        Fault(
+            "limits: {body_bytes: 9223372036854775807GiB}",
+            .outOfRange, "limits.body_bytes", 5, ""),
+        Fault(
+            "limits: {idle_timeout: 10}",
+            .wrongType, "limits.idle_timeout", 5, "write 10s or 10ms"),
         Fault("limits: {idle_timeout: 10 sec}", .wrongType, "limits.idle_timeout", 5, "write 10s"),
-        Fault("limits: {idle_timeout: 0}", .outOfRange, "limits.idle_timeout", 5, "from 1ms to 24h"),
+        Fault(
+            "limits: {idle_timeout: 0}", .outOfRange, "limits.idle_timeout", 5, "from 1ms to 24h"),
         Fault("limits: {idle_timeout: -5s}", .outOfRange, "limits.idle_timeout", 5, "is -5s"),
         Fault("limits: {idle_timeout: soon}", .wrongType, "limits.idle_timeout", 5, "a time"),
-        Fault("runtime: {workers: 0}", .outOfRange, "runtime.workers", 5, "auto, or a whole number from 1 to 256"),
+        Fault(
+            "runtime: {workers: 0}", .outOfRange, "runtime.workers", 5,
+            "auto, or a whole number from 1 to 256"),
         Fault("runtime: {workers: many}", .wrongType, "runtime.workers", 5, "auto"),
         Fault("runtime: {ring_depth: 1000}", .outOfRange, "runtime.ring_depth", 5, "power of two"),
-        Fault("runtime: {block_bytes: 5KiB}", .outOfRange, "runtime.block_bytes", 5, "power of two"),
-        Fault("runtime: {blocks_on_loan_max: 5000}", .conflict, "runtime.blocks_on_loan_max", 5, "more than there are blocks"),
-        Fault("runtime: {blocks_per_worker: 100}", .conflict, "runtime.blocks_per_worker", 5, "more than there are blocks"),
-        Fault("runtime: {blocks_per_worker: 1048576, block_bytes: 1MiB}", .outOfRange, "runtime.blocks_per_worker", 5, "at most 16GiB"),
+        Fault(
+            "runtime: {block_bytes: 5KiB}", .outOfRange, "runtime.block_bytes", 5, "power of two"),
+        Fault(
+            "runtime: {blocks_on_loan_max: 5000}", .conflict, "runtime.blocks_on_loan_max", 5,
+            "more than there are blocks"),
+        Fault(
+            "runtime: {blocks_per_worker: 100}", .conflict, "runtime.blocks_per_worker", 5,
+            "more than there are blocks"),
+        Fault(
+            "runtime: {blocks_per_worker: 1048576, block_bytes: 1MiB}", .outOfRange,
+            "runtime.blocks_per_worker", 5, "at most 16GiB"),
         Fault("runtime: {pin_cpus: maybe}", .wrongType, "runtime.pin_cpus", 5, "true or false"),
         Fault("runtime: {pin_cpus: \"true\"}", .wrongType, "runtime.pin_cpus", 5, "without quotes"),
-        Fault("forwarding: {x_forwarded: apend}", .wrongType, "forwarding.x_forwarded", 5, "did you mean append?"),
+        Fault(
+            "forwarding: {x_forwarded: apend}", .wrongType, "forwarding.x_forwarded", 5,
+            "did you mean append?"),
         Fault("forwarding: {via: \"a b\"}", .wrongType, "forwarding.via", 5, "token"),
         Fault("access_log: on", .wrongType, "access_log", 5, "write {path: \"-\"}"),
         Fault("access_log: {path: \"\"}", .wrongType, "access_log.path", 5, "names no file"),
@@ -186,24 +233,37 @@ struct Fault: Sendable, CustomTestStringConvertible {
         Fault("listen: \"::1:80\"", .badAddress, "listen", 5, "write \"[::1]:80\""),
         Fault("listen: \"[::1:80\"", .badAddress, "listen", 5, "IPv6 address without brackets"),
         Fault("listen: \"[::g]:80\"", .badAddress, "listen", 5, "no IP address"),
-        Fault("listen: example.com:80", .badAddress, "listen", 5, "is a name; a listener takes an IP address"),
+        Fault(
+            "listen: example.com:80", .badAddress, "listen", 5,
+            "is a name; a listener takes an IP address"),
         Fault("listen: /run/u.sock", .badAddress, "listen", 5, "write unix:/run/u.sock"),
         Fault("listen: unix:run/u.sock", .badAddress, "listen", 5, "absolute path"),
-        Fault("listen: unix:/\(String(repeating: "x", count: 107))", .badAddress, "listen", 5, "at most 107 bytes"),
+        Fault(
+            "listen: unix:/\(String(repeating: "x", count: 107))", .badAddress, "listen", 5,
+            "at most 107 bytes"),
         Fault("listen: []", .outOfRange, "listen", 5, "1 to 64"),
         Fault("listen: [[127.0.0.1:1]]", .wrongType, "listen[0]", 5, "is a list"),
         Fault("listen: [127.0.0.1:1, 127.0.0.1:1]", .duplicate, "listen[1]", 5, "named twice"),
         Fault("listen: {}", .missingKey, "listen.address", 5, "required"),
-        Fault("listen: [{address: 127.0.0.1:1, adress: 2}]", .unknownKey, "listen[0].adress", 5, "did you mean address?"),
-        Fault("listen: [{address: \"[::]:8443\", tls: {certificate: a}}]", .notYetSupported, "listen[0].tls", 5, "TLS"),
+        Fault(
+            "listen: [{address: 127.0.0.1:1, adress: 2}]", .unknownKey, "listen[0].adress", 5,
+            "did you mean address?"),
+        Fault(
+            "listen: [{address: \"[::]:8443\", tls: {certificate: a}}]", .notYetSupported,
+            "listen[0].tls", 5, "TLS"),
         Fault("admin: {listen: nowhere}", .badAddress, "admin.listen", 5, "has no port"),
         Fault("admin: 127.0.0.1:5", .wrongType, "admin", 5, "must be a mapping"),
-        Fault("admin: {token: secret}", .wrongType, "admin.token", 5, "must be a mapping, is secret"),
+        Fault(
+            "admin: {token: secret}", .wrongType, "admin.token", 5, "must be a mapping, is secret"),
         Fault("admin: {token: {}}", .missingKey, "admin.token.env", 5, "required"),
-        Fault("admin: {token: {env: \"A B\"}}", .wrongType, "admin.token.env", 5, "environment variable"),
+        Fault(
+            "admin: {token: {env: \"A B\"}}", .wrongType, "admin.token.env", 5,
+            "environment variable"),
         Fault("admin: {listen: 127.0.0.1:41002}", .conflict, "admin", 5, "both listen"),
         Fault("listen: 127.0.0.1:41003", .conflict, "listen", 5, "both listen"),
-        Fault("listen: 127.0.0.1:9002", .conflict, "providers.targets[1].base_url", 4, "gateway itself"),
+        Fault(
+            "listen: 127.0.0.1:9002", .conflict, "providers.targets[1].base_url", 4,
+            "gateway itself"),
     ])
     func addresses(_ fault: Fault) { expect(fault, targets + fault.text + "\n") }
 
@@ -214,53 +274,78 @@ struct Fault: Sendable, CustomTestStringConvertible {
         Fault("providers: {}", .missingKey, "providers.targets", 1, "required"),
         Fault("providers: {targets: []}", .outOfRange, "providers.targets", 1, "names no target"),
         Fault("providers: {targets: app}", .wrongType, "providers.targets", 1, "must be a list"),
-        Fault("providers: {targets: [app]}", .wrongType, "providers.targets[0]", 1, "must be a mapping"),
-        Fault("providers: {targets: [{base_url: http://a}]}", .missingKey, "providers.targets[0].id", 1, "required"),
-        Fault("providers: {targets: [{id: a}]}", .missingKey, "providers.targets[0].base_url", 1, "required"),
-        Fault("providers: {targets: [{id: \"a b\", base_url: http://a}]}", .wrongType, "providers.targets[0].id", 1, "a name of letters"),
-        Fault("providers:\n  targets:\n  - {id: a, base_url: http://a}\n  - {id: a, base_url: http://b}", .duplicate, "providers.targets[1].id", 4, "providers.targets[0]"),
-        Fault("providers: {targets: [{id: a, provider: htttp, base_url: http://a}]}", .unknownKind, "providers.targets[0].provider", 1, "did you mean http?"),
-        Fault("providers: {targets: [{id: a, provider: openai, base_url: http://a}]}", .notYetSupported, "providers.targets[0].provider", 1, "provider openai"),
-        Fault("providers: {targets: [{id: a, base_ur: http://a, base_url: http://a}]}", .unknownKey, "providers.targets[0].base_ur", 1, "did you mean base_url?"),
-        Fault("providers: {targets: [{id: a, base_url: http://a, secret_key_ref: {env: A}}]}", .notYetSupported, "providers.targets[0].secret_key_ref", 1, "keys"),
-        Fault("providers: {targets: [{id: a, base_url: http://a}], traffic_mirror: {}}", .notYetSupported, "providers.traffic_mirror", 1, "under providers"),
+        Fault(
+            "providers: {targets: [app]}", .wrongType, "providers.targets[0]", 1,
+            "must be a mapping"),
+        Fault(
+            "providers: {targets: [{base_url: http://a}]}", .missingKey, "providers.targets[0].id",
+            1, "required"),
+        Fault(
+            "providers: {targets: [{id: a}]}", .missingKey, "providers.targets[0].base_url", 1,
+            "required"),
+        Fault(
+            "providers: {targets: [{id: \"a b\", base_url: http://a}]}", .wrongType,
+            "providers.targets[0].id", 1, "a name of letters"),
+        Fault(
+            "providers:\n  targets:\n  - {id: a, base_url: http://a}\n"
+                + "  - {id: a, base_url: http://b}",
+            .duplicate, "providers.targets[1].id", 4, "providers.targets[0]"),
+        Fault(
+            "providers: {targets: [{id: a, provider: htttp, base_url: http://a}]}", .unknownKind,
+            "providers.targets[0].provider", 1, "did you mean http?"),
+        Fault(
+            "providers: {targets: [{id: a, provider: anthropic}]}", .notYetSupported,
+            "providers.targets[0].provider", 1, "provider anthropic"),
+        Fault(
+            "providers: {targets: [{id: a, provider: openai, base_url: http://a}]}",
+            .notYetSupported, "providers.targets[0].provider", 1, "provider openai"),
+        Fault(
+            "providers: {targets: [{id: a, base_ur: http://a, base_url: http://a}]}", .unknownKey,
+            "providers.targets[0].base_ur", 1, "did you mean base_url?"),
+        Fault(
+            "providers: {targets: [{id: a, base_url: http://a, secret_key_ref: {env: A}}]}",
+            .notYetSupported, "providers.targets[0].secret_key_ref", 1, "keys"),
+        Fault(
+            "providers: {targets: [{id: a, base_url: http://a}], traffic_mirror: {}}",
+            .notYetSupported, "providers.traffic_mirror", 1, "under providers"),
     ])
     func targetEntries(_ fault: Fault) { expect(fault, fault.text + "\n") }
 
-    @Test(arguments: [
-        ("127.0.0.1:80", DiagnosticCode.badAddress, "write http://127.0.0.1:80"),
-        ("unix:/a", .badAddress, "write http+unix:///a"),
-        ("https://a", .notYetSupported, "TLS"),
-        ("ftp://a", .badAddress, "no scheme"),
-        ("http://", .badAddress, "names no host"),
-        ("http://:80", .badAddress, "names no host"),
-        ("http://u:p@a", .badAddress, "no user or password"),
-        ("http://a?x=1", .badAddress, "has no query"),
-        ("http://a/#x", .badAddress, "has no fragment"),
-        ("http://a:0", .badAddress, "1 to 65535"),
-        ("http://a:65536", .badAddress, "out of range"),
-        ("http://a:x", .badAddress, "no port"),
-        ("http://a:80:80", .badAddress, "without brackets"),
-        ("http://::1", .badAddress, "brackets"),
-        ("http://[::1", .badAddress, ""),
-        ("http://[::1]x:80", .badAddress, ""),
-        ("http://[127.0.0.1]", .badAddress, "no IPv6"),
-        ("http://[fe80::1%25eth0]:80", .badAddress, "no IPv6"),
-        ("http://127.0.0.256", .badAddress, "neither"),
-        ("http://127.1", .badAddress, "neither"),
-        ("http://0x7f000001", .badAddress, "neither"),
-        ("http://2130706433", .badAddress, "neither"),
-        ("http://a..b", .badAddress, "neither"),
-        ("http://-a", .badAddress, "neither"),
-        ("http://a b", .badAddress, "neither"),
-        ("http://a/b c", .badAddress, "escaped"),
-        ("http://a/%zz", .badAddress, "hexadecimal"),
-        ("http://a/../b", .badAddress, "segment"),
-        ("http://ä", .badAddress, "neither"),
-        ("http+unix://a", .badAddress, "absolute"),
-        ("http://a\\r\\nX: y", .wrongType, "control characters"),
-        ("http://a\\0", .wrongType, "control characters"),
-    ] as [(String, DiagnosticCode, String)])
+    @Test(
+        arguments: [
+            ("127.0.0.1:80", DiagnosticCode.badAddress, "write http://127.0.0.1:80"),
+            ("unix:/a", .badAddress, "write http+unix:///a"),
+            ("https://a", .notYetSupported, "TLS"),
+            ("ftp://a", .badAddress, "no scheme"),
+            ("http://", .badAddress, "names no host"),
+            ("http://:80", .badAddress, "names no host"),
+            ("http://u:p@a", .badAddress, "no user or password"),
+            ("http://a?x=1", .badAddress, "has no query"),
+            ("http://a/#x", .badAddress, "has no fragment"),
+            ("http://a:0", .badAddress, "1 to 65535"),
+            ("http://a:65536", .badAddress, "out of range"),
+            ("http://a:x", .badAddress, "no port"),
+            ("http://a:80:80", .badAddress, "without brackets"),
+            ("http://::1", .badAddress, "brackets"),
+            ("http://[::1", .badAddress, ""),
+            ("http://[::1]x:80", .badAddress, ""),
+            ("http://[127.0.0.1]", .badAddress, "no IPv6"),
+            ("http://[fe80::1%25eth0]:80", .badAddress, "no IPv6"),
+            ("http://127.0.0.256", .badAddress, "neither"),
+            ("http://127.1", .badAddress, "neither"),
+            ("http://0x7f000001", .badAddress, "neither"),
+            ("http://2130706433", .badAddress, "neither"),
+            ("http://a..b", .badAddress, "neither"),
+            ("http://-a", .badAddress, "neither"),
+            ("http://a b", .badAddress, "neither"),
+            ("http://a/b c", .badAddress, "escaped"),
+            ("http://a/%zz", .badAddress, "hexadecimal"),
+            ("http://a/../b", .badAddress, "segment"),
+            ("http://ä", .badAddress, "neither"),
+            ("http+unix://a", .badAddress, "absolute"),
+            ("http://a\\r\\nX: y", .wrongType, "control characters"),
+            ("http://a\\0", .wrongType, "control characters"),
+        ] as [(String, DiagnosticCode, String)])
     func baseURLs(_ url: String, _ code: DiagnosticCode, _ says: String) {
         let text = "providers:\n  targets:\n    - id: a\n      base_url: \"\(url)\"\n"
         expect(Fault(text, code, "providers.targets[0].base_url", 4, says), text)
@@ -274,104 +359,248 @@ struct Fault: Sendable, CustomTestStringConvertible {
         Fault("app", .wrongType, "routes[0]", 6, "must be a mapping"),
         Fault("{name: \"a b\"}", .wrongType, "routes[0].name", 6, "a name of letters"),
         Fault("{name: default}", .duplicate, "routes[0].name", 6, "closing route"),
-        Fault("{name: x, match: {path: /}}\n  - {name: x}", .duplicate, "routes[1].name", 7, "line 6"),
-        Fault("{match: {path: /}}\n  - {name: route-1}", .duplicate, "routes[1].name", 7, "route-1"),
+        Fault(
+            "{name: x, match: {path: /}}\n  - {name: x}",
+            .duplicate, "routes[1].name", 7, "line 6"),
+        Fault(
+            "{match: {path: /}}\n  - {name: route-1}", .duplicate, "routes[1].name", 7, "route-1"),
         Fault("{match: {path: static}}", .wrongType, "routes[0].match.path", 6, "write /static"),
         Fault("{match: {path: /a?b}}", .wrongType, "routes[0].match.path", 6, "leave out ?"),
-        Fault("{match: {path_prefix: \"/a b\"}}", .wrongType, "routes[0].match.path_prefix", 6, "%XX"),
+        Fault(
+            "{match: {path_prefix: \"/a b\"}}",
+            .wrongType, "routes[0].match.path_prefix", 6, "%XX"),
         Fault("{match: {path_prefix: /ä}}", .wrongType, "routes[0].match.path_prefix", 6, "%XX"),
-        Fault("{match: {path_prefix: /%4}}", .wrongType, "routes[0].match.path_prefix", 6, "hexadecimal"),
-        Fault("{match: {path_prefix: /a/../b}}", .wrongType, "routes[0].match.path_prefix", 6, "segment"),
-        Fault("{match: {path_prefix: /a, path: /a}}", .conflict, "routes[0].match.path_prefix", 6, "beside path"),
-        Fault("{match: {path_prefx: /a}}", .unknownKey, "routes[0].match.path_prefx", 6, "did you mean path_prefix?"),
-        Fault("{match: {host: \"a:80\"}}", .badAddress, "routes[0].match.host", 6, "leave out the port: a"),
+        Fault(
+            "{match: {path_prefix: /%4}}", .wrongType, "routes[0].match.path_prefix", 6,
+            "hexadecimal"),
+        Fault(
+            "{match: {path_prefix: /a/../b}}", .wrongType, "routes[0].match.path_prefix", 6,
+            "segment"),
+        Fault(
+            "{match: {path_prefix: /a, path: /a}}", .conflict, "routes[0].match.path_prefix", 6,
+            "beside path"),
+        Fault(
+            "{match: {path_prefx: /a}}", .unknownKey, "routes[0].match.path_prefx", 6,
+            "did you mean path_prefix?"),
+        Fault(
+            "{match: {host: \"a:80\"}}", .badAddress, "routes[0].match.host", 6,
+            "leave out the port: a"),
         Fault("{match: {host: \"*\"}}", .badAddress, "routes[0].match.host", 6, "leave host out"),
         Fault("{match: {host: \"a.*\"}}", .badAddress, "routes[0].match.host", 6, "*.NAME"),
-        Fault("{match: {host: \"http://a\"}}", .badAddress, "routes[0].match.host", 6, "host alone"),
+        Fault(
+            "{match: {host: \"http://a\"}}", .badAddress, "routes[0].match.host", 6, "host alone"),
         Fault("{match: {host: \"::1\"}}", .badAddress, "routes[0].match.host", 6, ""),
-        Fault("{match: {methods: GET}}", .wrongType, "routes[0].match.methods", 6, "must be a list"),
-        Fault("{match: {methods: []}}", .outOfRange, "routes[0].match.methods", 6, "names no method"),
+        Fault(
+            "{match: {methods: GET}}", .wrongType, "routes[0].match.methods", 6, "must be a list"),
+        Fault(
+            "{match: {methods: []}}", .outOfRange, "routes[0].match.methods", 6, "names no method"),
         Fault("{match: {methods: [GET, get]}}", .duplicate, "routes[0].match.methods[1]", 6, "GET"),
-        Fault("{match: {methods: [\"G T\"]}}", .wrongType, "routes[0].match.methods[0]", 6, "no method"),
-        Fault("{match: {methods: [connect]}}", .outOfRange, "routes[0].match.methods[0]", 6, "never passed on"),
-        Fault("{match: {headers: {\"x y\": a}}}", .wrongType, "routes[0].match.headers.x y", 6, "no name of a field"),
-        Fault("{match: {headers: {x: [a]}}}", .wrongType, "routes[0].match.headers.x", 6, "a text, or null"),
-        Fault("{match: {headers: {x: \"a\\r\\nb\"}}}", .wrongType, "routes[0].match.headers.x", 6, "control"),
-        Fault("{match: {headers: {x: \" a\"}}}", .wrongType, "routes[0].match.headers.x", 6, "space"),
-        Fault("{match: {headers: {X: a, x: b}}}", .duplicate, "routes[0].match.headers.x", 6, "ignore case"),
-        Fault("{match: {headers: {Host: a}}}", .conflict, "routes[0].match.headers.Host", 6, "match: {host: NAME}"),
-        Fault("{rewrite_prefix: /a}", .conflict, "routes[0].rewrite_prefix", 6, "match.path_prefix"),
-        Fault("{match: {path: /a}, rewrite_prefix: /b}", .conflict, "routes[0].rewrite_prefix", 6, "match.path_prefix"),
-        Fault("{match: {path_prefix: /a}, rewrite_prefix: b}", .wrongType, "routes[0].rewrite_prefix", 6, "must start with /"),
-        Fault("{mirror: {sample_rate: 0.5}}", .conflict, "routes[0].mirror", 6, "no traffic_mirror"),
-        Fault("{mirror: {limits: {qps: 5}}}\ntraffic_mirror: {shadow: next}", .conflict, "routes[0].mirror.limits", 6, "holds for the whole shadow, not for one route"),
-        Fault("{mirror: {timeout_ms: 5}}\ntraffic_mirror: {shadow: next}", .conflict, "routes[0].mirror.timeout_ms", 6, "set it as traffic_mirror.timeout_ms"),
-        Fault("{mirror: {safety: {strip_fields: [a]}}}\ntraffic_mirror: {shadow: next}", .conflict, "routes[0].mirror.safety.strip_fields", 6, "holds for the whole shadow"),
-        Fault("{mirror: {primary: app}}\ntraffic_mirror: {shadow: next}", .conflict, "routes[0].mirror.primary", 6, "the whole of traffic_mirror"),
-        Fault("{mirror: {shadow: app}}\ntraffic_mirror: {shadow: next}", .undefinedName, "routes[0].mirror.shadow", 6, "its shadows are next"),
-        Fault("{mirror: {sample_rate: 2}}\ntraffic_mirror: {shadow: next}", .outOfRange, "routes[0].mirror.sample_rate", 6, "0 to 1"),
-        Fault("{mirror: {guard: {}}}\ntraffic_mirror: {shadow: next}", .notYetSupported, "routes[0].mirror.guard", 6, "guard"),
-        Fault("{mirror: true}\ntraffic_mirror: {shadow: next}", .wrongType, "routes[0].mirror", 6, "must be a mapping"),
+        Fault(
+            "{match: {methods: [\"G T\"]}}", .wrongType, "routes[0].match.methods[0]", 6,
+            "no method"),
+        Fault(
+            "{match: {methods: [connect]}}", .outOfRange, "routes[0].match.methods[0]", 6,
+            "never passed on"),
+        Fault(
+            "{match: {headers: {\"x y\": a}}}", .wrongType, "routes[0].match.headers.x y", 6,
+            "no name of a field"),
+        Fault(
+            "{match: {headers: {x: [a]}}}", .wrongType, "routes[0].match.headers.x", 6,
+            "a text, or null"),
+        Fault(
+            "{match: {headers: {x: \"a\\r\\nb\"}}}", .wrongType, "routes[0].match.headers.x", 6,
+            "control"),
+        Fault(
+            "{match: {headers: {x: \" a\"}}}", .wrongType, "routes[0].match.headers.x", 6, "space"),
+        Fault(
+            "{match: {headers: {X: a, x: b}}}", .duplicate, "routes[0].match.headers.x", 6,
+            "ignore case"),
+        Fault(
+            "{match: {headers: {Host: a}}}", .conflict, "routes[0].match.headers.Host", 6,
+            "match: {host: NAME}"),
+        Fault(
+            "{rewrite_prefix: /a}", .conflict, "routes[0].rewrite_prefix", 6, "match.path_prefix"),
+        Fault(
+            "{match: {path: /a}, rewrite_prefix: /b}", .conflict, "routes[0].rewrite_prefix", 6,
+            "match.path_prefix"),
+        Fault(
+            "{match: {path_prefix: /a}, rewrite_prefix: b}", .wrongType, "routes[0].rewrite_prefix",
+            6, "must start with /"),
+        Fault(
+            "{mirror: {sample_rate: 0.5}}", .conflict, "routes[0].mirror", 6, "no traffic_mirror"),
+        Fault(
+            "{mirror: {limits: {qps: 5}}}\ntraffic_mirror: {shadow: next}", .conflict,
+            "routes[0].mirror.limits", 6, "holds for the whole shadow, not for one route"),
+        Fault(
+            "{mirror: {timeout_ms: 5}}\ntraffic_mirror: {shadow: next}", .conflict,
+            "routes[0].mirror.timeout_ms", 6, "set it as traffic_mirror.timeout_ms"),
+        Fault(
+            "{mirror: {safety: {strip_fields: [a]}}}\ntraffic_mirror: {shadow: next}", .conflict,
+            "routes[0].mirror.safety.strip_fields", 6, "holds for the whole shadow"),
+        Fault(
+            "{mirror: {primary: app}}\ntraffic_mirror: {shadow: next}", .conflict,
+            "routes[0].mirror.primary", 6, "the whole of traffic_mirror"),
+        Fault(
+            "{mirror: {shadow: app}}\ntraffic_mirror: {shadow: next}", .undefinedName,
+            "routes[0].mirror.shadow", 6, "its shadows are next"),
+        Fault(
+            "{mirror: {sample_rate: 2}}\ntraffic_mirror: {shadow: next}", .outOfRange,
+            "routes[0].mirror.sample_rate", 6, "0 to 1"),
+        Fault(
+            "{mirror: {guard: {}}}\ntraffic_mirror: {shadow: next}", .notYetSupported,
+            "routes[0].mirror.guard", 6, "guard"),
+        Fault(
+            "{mirror: true}\ntraffic_mirror: {shadow: next}", .wrongType, "routes[0].mirror", 6,
+            "must be a mapping"),
     ])
     func routes(_ fault: Fault) { expect(fault, targets + "routes:\n  - " + fault.text + "\n") }
+
+    @Test func methodsThatNoRequestMayHave() {
+        let long = String(repeating: "M", count: HTTP.Limits.methodBytesMax)
+        func codes(_ method: String) -> [DiagnosticCode] {
+            lint(targets + "routes: [{match: {methods: [\(method)]}}]").errors.map(\.code)
+        }
+        #expect(codes(long) == [])
+        #expect(codes(long + "M") == [.wrongType])
+    }
 
     // MARK: Mirror
 
     @Test(arguments: [
         Fault("{primary: app}", .missingKey, "traffic_mirror.shadow", 5, "app, next"),
-        Fault("{primary: ap, shadow: next}", .undefinedName, "traffic_mirror.primary", 5, "did you mean app?"),
+        Fault(
+            "{primary: ap, shadow: next}", .undefinedName, "traffic_mirror.primary", 5,
+            "did you mean app?"),
         Fault("{shadow: nexd}", .undefinedName, "traffic_mirror.shadow", 5, "did you mean next?"),
-        Fault("{shadow: next, shadows: [{shadow: next}]}", .conflict, "traffic_mirror.shadows", 5, "beside shadow"),
+        Fault(
+            "{shadow: next, shadows: [{shadow: next}]}", .conflict, "traffic_mirror.shadows", 5,
+            "beside shadow"),
         Fault("{shadows: []}", .outOfRange, "traffic_mirror.shadows", 5, "no shadow"),
-        Fault("{shadows: [next]}", .wrongType, "traffic_mirror.shadows[0]", 5, "write {shadow: next}"),
-        Fault("{shadows: [{sample_rate: 1}]}", .missingKey, "traffic_mirror.shadows[0].shadow", 5, "required"),
-        Fault("{shadows: [{shadow: next}, {shadow: next}]}", .duplicate, "traffic_mirror.shadows[1].shadow", 5, "already"),
-        Fault("{shadows: [{shadow: next, primary: app}]}", .conflict, "traffic_mirror.shadows[0].primary", 5, "the whole of traffic_mirror"),
-        Fault("{shadows: [{shadow: next, limits: {qps: -1}}]}", .outOfRange, "traffic_mirror.shadows[0].limits.qps", 5, "from 0"),
+        Fault(
+            "{shadows: [next]}",
+            .wrongType, "traffic_mirror.shadows[0]", 5, "write {shadow: next}"),
+        Fault(
+            "{shadows: [{sample_rate: 1}]}", .missingKey, "traffic_mirror.shadows[0].shadow", 5,
+            "required"),
+        Fault(
+            "{shadows: [{shadow: next}, {shadow: next}]}", .duplicate,
+            "traffic_mirror.shadows[1].shadow", 5, "already"),
+        Fault(
+            "{shadows: [{shadow: next, primary: app}]}", .conflict,
+            "traffic_mirror.shadows[0].primary", 5, "the whole of traffic_mirror"),
+        Fault(
+            "{shadows: [{shadow: next, limits: {qps: -1}}]}", .outOfRange,
+            "traffic_mirror.shadows[0].limits.qps", 5, "from 0"),
         Fault("[{shadow: next}]", .wrongType, "traffic_mirror", 5, "must be a mapping, is a list"),
         Fault("{shadow: next, async: false}", .conflict, "traffic_mirror.async", 5, "never waits"),
-        Fault("{shadow: next, sample_rate: 1.5}", .outOfRange, "traffic_mirror.sample_rate", 5, "0 to 1"),
-        Fault("{shadow: next, sample_rate: 101%}", .outOfRange, "traffic_mirror.sample_rate", 5, "100%"),
-        Fault("{shadow: next, sample_rate: -0.1}", .outOfRange, "traffic_mirror.sample_rate", 5, "0 to 1"),
-        Fault("{shadow: next, sample_rate: 1e-10}", .outOfRange, "traffic_mirror.sample_rate", 5, "at least 1e-09"),
-        Fault("{shadow: next, limits: {qps: 1e-300}}", .outOfRange, "traffic_mirror.limits.qps", 5, "must be 0, or at least 0.001"),
-        Fault("{shadow: next, safety: {methods: GET}}", .wrongType, "traffic_mirror.safety.methods", 5, "write [GET]"),
-        Fault("{shadow: next, sample_rate: nan}", .wrongType, "traffic_mirror.sample_rate", 5, "is nan"),
-        Fault("{shadow: next, sample_rate: .inf}", .wrongType, "traffic_mirror.sample_rate", 5, "is .inf"),
-        Fault("{shadow: next, sample_rate: 1e999}", .outOfRange, "traffic_mirror.sample_rate", 5, "0 to 1"),
-        Fault("{shadow: next, sample_rate: \"0.5\"}", .wrongType, "traffic_mirror.sample_rate", 5, "without quotes"),
-        Fault("{shadow: next, sample_by: header}", .wrongType, "traffic_mirror.sample_by", 5, "header:NAME"),
-        Fault("{shadow: next, sample_by: reqest}", .wrongType, "traffic_mirror.sample_by", 5, "did you mean request?"),
-        Fault("{shadow: next, sample_by: x-user-id}", .wrongType, "traffic_mirror.sample_by", 5, "did you mean header:x-user-id?"),
-        Fault("{shadow: next, sample_by: \"header:\"}", .wrongType, "traffic_mirror.sample_by", 5, "no name of a field"),
-        Fault("{shadow: next, sample_by: {header: x}}", .wrongType, "traffic_mirror.sample_by", 5, "write header:x-user-id"),
-        Fault("{shadow: next, timeout_ms: 0}", .outOfRange, "traffic_mirror.timeout_ms", 5, "from 1ms to 1h"),
-        Fault("{shadow: next, limits: {qps: lots}}", .wrongType, "traffic_mirror.limits.qps", 5, "a number"),
-        Fault("{shadow: next, limits: {qps: 1000001}}", .outOfRange, "traffic_mirror.limits.qps", 5, "1000000"),
-        Fault("{shadow: next, limits: {in_flight: 0}}", .outOfRange, "traffic_mirror.limits.in_flight", 5, "from 1"),
-        Fault("{shadow: next, safety: {methods: []}}", .outOfRange, "traffic_mirror.safety.methods", 5, "names no method"),
-        Fault("{shadow: next, safety: {strip_fields: [host]}}", .outOfRange, "traffic_mirror.safety.strip_fields[0]", 5, "framing"),
-        Fault("{shadow: next, safety: {strip_fields: [\"a:\"]}}", .wrongType, "traffic_mirror.safety.strip_fields[0]", 5, "no name of a field"),
-        Fault("{shadow: next, safety: {strip_fields: [X], allow_fields: [x]}}", .conflict, "traffic_mirror.safety.allow_fields", 5, "keep one"),
-        Fault("{shadow: next, safety: {strip_query: [\"a=b\"]}}", .wrongType, "traffic_mirror.safety.strip_query[0]", 5, "query member"),
-        Fault("{shadow: next, breaker: {open: 1m, open_max: 1s}}", .conflict, "traffic_mirror.breaker.open", 5, "longer than open_max"),
-        Fault("{shadow: next, model_mapping: {a: b}}", .notYetSupported, "traffic_mirror.model_mapping", 5, "not yet supported"),
-        Fault("{shadow: next, capture_bytes: 1MiB}", .notYetSupported, "traffic_mirror.capture_bytes", 5, "not yet supported"),
-        Fault("{shadow: next, tags: {}}", .notYetSupported, "traffic_mirror.tags", 5, "not yet supported"),
-        Fault("{shadow: next, safety: {tools: forbid}}", .notYetSupported, "traffic_mirror.safety.tools", 5, "not yet supported"),
+        Fault(
+            "{shadow: next, sample_rate: 1.5}", .outOfRange, "traffic_mirror.sample_rate", 5,
+            "0 to 1"),
+        Fault(
+            "{shadow: next, sample_rate: 101%}", .outOfRange, "traffic_mirror.sample_rate", 5,
+            "100%"),
+        Fault(
+            "{shadow: next, sample_rate: -0.1}", .outOfRange, "traffic_mirror.sample_rate", 5,
+            "0 to 1"),
+        Fault(
+            "{shadow: next, sample_rate: 1e-10}", .outOfRange, "traffic_mirror.sample_rate", 5,
+            "at least 1e-09"),
+        Fault(
+            "{shadow: next, limits: {qps: 1e-300}}", .outOfRange, "traffic_mirror.limits.qps", 5,
+            "must be 0, or at least 0.001"),
+        Fault(
+            "{shadow: next, safety: {methods: GET}}", .wrongType, "traffic_mirror.safety.methods",
+            5, "write [GET]"),
+        Fault(
+            "{shadow: next, sample_rate: nan}", .wrongType, "traffic_mirror.sample_rate", 5,
+            "is nan"),
+        Fault(
+            "{shadow: next, sample_rate: .inf}", .wrongType, "traffic_mirror.sample_rate", 5,
+            "is .inf"),
+        Fault(
+            "{shadow: next, sample_rate: 1e999}", .outOfRange, "traffic_mirror.sample_rate", 5,
+            "0 to 1"),
+        Fault(
+            "{shadow: next, sample_rate: \"0.5\"}", .wrongType, "traffic_mirror.sample_rate", 5,
+            "without quotes"),
+        Fault(
+            "{shadow: next, sample_by: header}", .wrongType, "traffic_mirror.sample_by", 5,
+            "header:NAME"),
+        Fault(
+            "{shadow: next, sample_by: reqest}", .wrongType, "traffic_mirror.sample_by", 5,
+            "did you mean request?"),
+        Fault(
+            "{shadow: next, sample_by: x-user-id}", .wrongType, "traffic_mirror.sample_by", 5,
+            "did you mean header:x-user-id?"),
+        Fault(
+            "{shadow: next, sample_by: \"header:\"}", .wrongType, "traffic_mirror.sample_by", 5,
+            "no name of a field"),
+        Fault(
+            "{shadow: next, sample_by: {header: x}}", .wrongType, "traffic_mirror.sample_by", 5,
+            "write header:x-user-id"),
+        Fault(
+            "{shadow: next, timeout_ms: 0}", .outOfRange, "traffic_mirror.timeout_ms", 5,
+            "from 1ms to 1h"),
+        Fault(
+            "{shadow: next, limits: {qps: lots}}", .wrongType, "traffic_mirror.limits.qps", 5,
+            "a number"),
+        Fault(
+            "{shadow: next, limits: {qps: 1000001}}", .outOfRange, "traffic_mirror.limits.qps", 5,
+            "1000000"),
+        Fault(
+            "{shadow: next, limits: {in_flight: 0}}", .outOfRange,
+            "traffic_mirror.limits.in_flight", 5, "from 1"),
+        Fault(
+            "{shadow: next, safety: {methods: []}}", .outOfRange, "traffic_mirror.safety.methods",
+            5, "names no method"),
+        Fault(
+            "{shadow: next, safety: {strip_fields: [host]}}", .outOfRange,
+            "traffic_mirror.safety.strip_fields[0]", 5, "framing"),
+        Fault(
+            "{shadow: next, safety: {strip_fields: [\"a:\"]}}", .wrongType,
+            "traffic_mirror.safety.strip_fields[0]", 5, "no name of a field"),
+        Fault(
+            "{shadow: next, safety: {strip_fields: [X], allow_fields: [x]}}", .conflict,
+            "traffic_mirror.safety.allow_fields", 5, "keep one"),
+        Fault(
+            "{shadow: next, safety: {strip_query: [\"a=b\"]}}", .wrongType,
+            "traffic_mirror.safety.strip_query[0]", 5, "query member"),
+        Fault(
+            "{shadow: next, breaker: {open: 1m, open_max: 1s}}", .conflict,
+            "traffic_mirror.breaker.open", 5, "longer than open_max"),
+        Fault(
+            "{shadow: next, model_mapping: {a: b}}", .notYetSupported,
+            "traffic_mirror.model_mapping", 5, "not yet supported"),
+        Fault(
+            "{shadow: next, capture_bytes: 1MiB}", .notYetSupported, "traffic_mirror.capture_bytes",
+            5, "not yet supported"),
+        Fault(
+            "{shadow: next, tags: {}}", .notYetSupported, "traffic_mirror.tags", 5,
+            "not yet supported"),
+        Fault(
+            "{shadow: next, safety: {tools: forbid}}", .notYetSupported,
+            "traffic_mirror.safety.tools", 5, "not yet supported"),
     ])
     func mirror(_ fault: Fault) { expect(fault, targets + "traffic_mirror: " + fault.text + "\n") }
 
     @Test(arguments: Schema.later)
     func laterKeysAreErrorsAndNamed(_ key: LaterKey) {
-        let name = String(key.path[(key.path.lastIndex(of: ".").map { key.path.index(after: $0) } ?? key.path.startIndex)...])
+        let name = String(
+            key.path[
+                (key.path.lastIndex(of: ".").map { key.path.index(after: $0) }
+                    ?? key.path.startIndex)...])
         let text =
-            if key.path.hasPrefix("listen[]") { targets + "listen: [{address: 127.0.0.1:1, \(name): x}]" }
-            else if key.path.hasPrefix("providers.targets[]") { "providers: {targets: [{id: a, base_url: http://a, \(name): x}]}" }
-            else if key.path.hasPrefix("providers.") { "providers: {targets: [{id: a, base_url: http://a}], \(name): x}" }
-            else if key.path.hasPrefix("traffic_mirror.safety.") { targets + "traffic_mirror: {shadow: next, safety: {\(name): x}}" }
-            else if key.path.hasPrefix("traffic_mirror.") { targets + "traffic_mirror: {shadow: next, \(name): x}" }
-            else { targets + "\(name): x" }
+            if key.path.hasPrefix("listen[]") {
+                targets + "listen: [{address: 127.0.0.1:1, \(name): x}]"
+            } else if key.path.hasPrefix("providers.targets[]") {
+                "providers: {targets: [{id: a, base_url: http://a, \(name): x}]}"
+            } else if key.path.hasPrefix("providers.") {
+                "providers: {targets: [{id: a, base_url: http://a}], \(name): x}"
+            } else if key.path.hasPrefix("traffic_mirror.safety.") {
+                targets + "traffic_mirror: {shadow: next, safety: {\(name): x}}"
+            } else if key.path.hasPrefix("traffic_mirror.") {
+                targets + "traffic_mirror: {shadow: next, \(name): x}"
+            } else { targets + "\(name): x" }
         let result = lint(text)
         #expect(result.errors.map(\.code) == [.notYetSupported], "\(LintReport.text(result))")
         #expect(result.errors.map { $0.path.replacing("[0]", with: "[]") } == [key.path])

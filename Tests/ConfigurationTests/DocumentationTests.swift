@@ -15,7 +15,9 @@ func exampleFiles() -> [String] {
 @Suite struct DocumentationTests {
     @Test func thereAreExamples() {
         let names = exampleFiles().map { URL(fileURLWithPath: $0).lastPathComponent }
-        #expect(names.contains("plain-site.yaml") && names.contains("mirror.yaml") && names.contains("several-shadows.yaml"))
+        #expect(
+            names.contains("plain-site.yaml") && names.contains("mirror.yaml")
+                && names.contains("several-shadows.yaml"))
     }
 
     @Test(arguments: exampleFiles())
@@ -45,7 +47,9 @@ func exampleFiles() -> [String] {
                 text = member
             } else {
                 let others = (companions[parent] ?? []).filter {
-                    !$0.hasPrefix(name + ":") && !(member.hasPrefix("shadows: ") && parent == "traffic_mirror" && $0.hasPrefix("shadow:"))
+                    !$0.hasPrefix(name + ":")
+                        && !(member.hasPrefix("shadows: ") && parent == "traffic_mirror"
+                            && $0.hasPrefix("shadow:"))
                 }
                 text = "{\((others + [member]).joined(separator: ", "))}"
             }
@@ -66,7 +70,10 @@ func exampleFiles() -> [String] {
     @Test(arguments: Schema.keys)
     func everyKeyIsRead(_ key: SchemaKey) {
         let result = lint(document(key.path, "[[\"\\u0007\"]]"))
-        #expect(result.errors.contains { $0.path.replacing("[0]", with: "[]").hasPrefix(key.path.replacing("*", with: "x-a")) },
+        #expect(
+            result.errors.contains {
+                $0.path.replacing("[0]", with: "[]").hasPrefix(key.path.replacing("*", with: "x-a"))
+            },
             "\(key.path): \(LintReport.text(result))")
     }
 
@@ -78,20 +85,33 @@ func exampleFiles() -> [String] {
         let inEntry = lint(document("traffic_mirror.shadows[]" + rest, key.example))
         let inRoute = lint(document("routes[].mirror" + rest, key.example))
         let conflict = [DiagnosticCode.conflict]
-        #expect(inEntry.errors.map(\.code) == (key.scope == .block ? conflict : []), "\(LintReport.text(inEntry))")
-        #expect(inRoute.errors.map(\.code) == (key.scope == .route ? [] : conflict), "\(LintReport.text(inRoute))")
+        #expect(
+            inEntry.errors.map(\.code) == (key.scope == .block ? conflict : []),
+            "\(LintReport.text(inEntry))")
+        #expect(
+            inRoute.errors.map(\.code) == (key.scope == .route ? [] : conflict),
+            "\(LintReport.text(inRoute))")
     }
 
     /// Written out, a default changes nothing.
     @Test(arguments: Schema.keys.filter { $0.standard != "–" })
     func defaultsAreThoseOfTheSettings(_ key: SchemaKey) {
-        let described = ["routes[].name", "routes[].target", "routes[].mirror.shadow", "traffic_mirror.primary"]
+        let described = [
+            "routes[].name", "routes[].target", "routes[].mirror.shadow", "traffic_mirror.primary",
+        ]
         guard !described.contains(key.path) else { return }
         let written = lint(document(key.path, key.standard))
         // The same document with the key left out: its parents stay where they are.
         let parent = key.path.lastIndex(of: ".").map { String(key.path[..<$0]) }
-        let bare = parent.map { $0 == "traffic_mirror" ? "{shadow: next}" : $0 == "providers.targets[]" ? "{id: app, base_url: \"http://127.0.0.1:9001\"}" : "{}" }
-        let without = lint(parent.map { document($0, bare!) } ?? targets + "    - {id: canary, base_url: \"http://127.0.0.1:9004\"}\n")
+        let bare = parent.map {
+            $0 == "traffic_mirror"
+                ? "{shadow: next}"
+                : $0 == "providers.targets[]"
+                    ? "{id: app, base_url: \"http://127.0.0.1:9001\"}" : "{}"
+        }
+        let without = lint(
+            parent.map { document($0, bare!) } ?? targets
+                + "    - {id: canary, base_url: \"http://127.0.0.1:9004\"}\n")
         #expect(written.settings != nil, "\(key.path): \(LintReport.text(written))")
         #expect(written.settings == without.settings, "\(key.path)")
     }
@@ -99,7 +119,8 @@ func exampleFiles() -> [String] {
     // MARK: docs/configuration.md
 
     private static let blocks = [
-        "general", "runtime", "limits", "forwarding", "providers", "routes", "traffic_mirror", "access_log",
+        "general", "runtime", "limits", "forwarding", "providers", "routes", "traffic_mirror",
+        "access_log",
     ]
 
     private func table(_ name: String) -> [String] {
@@ -108,14 +129,18 @@ func exampleFiles() -> [String] {
                 + DiagnosticCode.allCases.map { "| \($0.rawValue) | \($0.meaning) |" }
         }
         if name == "later" {
-            return ["| Key | Waits for |", "|---|---|"] + Schema.later.map { "| `\($0.path)` | \($0.what) |" }
+            return ["| Key | Waits for |", "|---|---|"]
+                + Schema.later.map { "| `\($0.path)` | \($0.what) |" }
         }
         let keys = Schema.keys.filter { key in
             let block = String(key.path.prefix { $0 != "." && $0 != "[" })
             return Self.blocks.contains(block) ? block == name : name == "general"
         }
         let isMirror = name == "traffic_mirror"
-        let head = isMirror ? "| Key | Value | Default | Example | Also in | Meaning |" : "| Key | Value | Default | Example | Meaning |"
+        let head =
+            isMirror
+            ? "| Key | Value | Default | Example | Also in | Meaning |"
+            : "| Key | Value | Default | Example | Meaning |"
         return [head, isMirror ? "|---|---|---|---|---|---|" : "|---|---|---|---|---|"]
             + keys.map { key in
                 let standard = key.standard == "–" ? "–" : "`\(key.standard)`"
@@ -126,7 +151,9 @@ func exampleFiles() -> [String] {
                     case .block: " – |"
                     case nil: isMirror ? " – |" : ""
                     }
-                return "| `\(key.path)` | \(key.type.text) | \(standard) | `\(key.example)` |\(also) \(key.meaning) |"
+                return
+                    "| `\(key.path)` | \(key.type.text) | \(standard) | `\(key.example)` |"
+                    + "\(also) \(key.meaning) |"
             }
     }
 
@@ -157,14 +184,19 @@ func exampleFiles() -> [String] {
         if ProcessInfo.processInfo.environment["UMBRA_WRITE_DOCS"] == "1" {
             try renewed.page.write(toFile: path, atomically: true, encoding: .utf8)
         } else {
-            #expect(page == renewed.page, "docs/configuration.md is not what the schema says: write it anew with UMBRA_WRITE_DOCS=1")
+            #expect(
+                page == renewed.page,
+                "not what the schema says: write it anew with UMBRA_WRITE_DOCS=1"
+            )
         }
     }
 
     /// Each YAML block of the page is a document, or a part of one that two targets complete.
     @Test func pagesExamplesAreValid() throws {
         let page = try String(contentsOfFile: root + "/docs/configuration.md", encoding: .utf8)
-        let parts = page.components(separatedBy: "```yaml\n").dropFirst().map { $0.components(separatedBy: "```")[0] }
+        let parts = page.components(separatedBy: "```yaml\n").dropFirst().map {
+            $0.components(separatedBy: "```")[0]
+        }
         #expect(parts.count >= 5)
         for part in parts {
             let text = part.contains("providers:") ? part : targets + part

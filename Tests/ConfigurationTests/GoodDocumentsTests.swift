@@ -7,7 +7,8 @@ import Upstream
 
 @Suite struct GoodDocumentsTests {
     @Test func leastDocumentHasAllDefaults() throws {
-        let read = try settings("providers: {targets: [{id: app, base_url: http://127.0.0.1:9001}]}")
+        let read = try settings(
+            "providers: {targets: [{id: app, base_url: http://127.0.0.1:9001}]}")
         var expected = GatewaySettings()
         expected.listen = [SocketAddress("127.0.0.1:41002")!]
         expected.targets = [
@@ -23,10 +24,12 @@ import Upstream
         let read = try settings(
             targets + """
                 version: 1
-                runtime: {workers: 3, pin_cpus: false, shadows: 2, shadow_nice: 19, shadow_memory: 1GiB,
+                runtime: {workers: 3, pin_cpus: false, shadows: 2, shadow_nice: 19,
+                          shadow_memory: 1GiB,
                           block_bytes: 32 KiB, blocks_per_worker: 1000, connections_per_worker: 100,
                           ring_depth: 64, blocks_on_loan_max: 500, drain_timeout: 2m}
-                limits: {head_bytes: 4096, fields: 20, body_bytes: 1 MiB, head_timeout: 1s, body_timeout: 1500ms,
+                limits: {head_bytes: 4096, fields: 20, body_bytes: 1 MiB, head_timeout: 1s,
+                         body_timeout: 1500ms,
                          idle_timeout: 1h, connect_timeout: 3s, answer_timeout: 4s}
                 forwarding: {x_forwarded: "off", allow_trace: true, via: edge-1}
                 access_log: {path: /tmp/log, format: json}
@@ -62,7 +65,8 @@ import Upstream
         #expect(read.accessLog?.path == "/tmp/log")
         #expect(read.admin.listen == SocketAddress("[::1]:5"))
         #expect(read.admin.tokenVariable == "TOKEN")
-        #expect(read.listen == [SocketAddress("127.0.0.1:80")!, SocketAddress("unix:/run/u.sock")!])
+        #expect(
+            read.listen == [SocketAddress("127.0.0.1:80")!, SocketAddress("unix:/run/u.sock")!])
     }
 
     @Test func offIsOff() throws {
@@ -72,16 +76,18 @@ import Upstream
         #expect(try settings(targets + "access_log: {}").accessLog?.path == "-")
     }
 
-    @Test(arguments: [
-        ("http://127.0.0.1", "127.0.0.1:80", "127.0.0.1", 80, "", ["127.0.0.1:80"]),
-        ("http://[::1]:9/", "[::1]:9", "::1", 9, "", ["[::1]:9"]),
-        ("http://[0:0::1]/a/b/", "[::1]:80", "::1", 80, "/a/b", ["[::1]:80"]),
-        ("HTTP://App.Internal:8080/V2", "app.internal:8080", "app.internal", 8080, "/V2", []),
-        ("http://app//", "app:80", "app", 80, "", []),
-        ("http+unix:///run/app.sock", "localhost", "localhost", 80, "", ["unix:/run/app.sock"]),
-    ] as [(String, String, String, UInt16, String, [String])])
+    @Test(
+        arguments: [
+            ("http://127.0.0.1", "127.0.0.1:80", "127.0.0.1", 80, "", ["127.0.0.1:80"]),
+            ("http://[::1]:9/", "[::1]:9", "::1", 9, "", ["[::1]:9"]),
+            ("http://[0:0::1]/a/b/", "[::1]:80", "::1", 80, "/a/b", ["[::1]:80"]),
+            ("HTTP://App.Internal:8080/V2", "app.internal:8080", "app.internal", 8080, "/V2", []),
+            ("http://app//", "app:80", "app", 80, "", []),
+            ("http+unix:///run/app.sock", "localhost", "localhost", 80, "", ["unix:/run/app.sock"]),
+        ] as [(String, String, String, UInt16, String, [String])])
     func baseURL(
-        _ url: String, _ authority: String, _ host: String, _ port: UInt16, _ prefix: String, _ addresses: [String]
+        _ url: String, _ authority: String, _ host: String, _ port: UInt16, _ prefix: String,
+        _ addresses: [String]
     ) throws {
         let read = try settings("providers: {targets: [{id: t, base_url: \"\(url)\"}]}")
         #expect(
@@ -99,9 +105,11 @@ import Upstream
             targets + """
                 traffic_mirror:
                   {enabled: false, primary: app, shadow: next, async: true, sample_rate: 10%,
-                   sample_by: header:X-User-Id, timeout_ms: 2s, max_body_bytes: 64KiB, max_answer_bytes: 1MiB,
+                   sample_by: header:X-User-Id, timeout_ms: 2s, max_body_bytes: 64KiB,
+                   max_answer_bytes: 1MiB,
                    limits: {qps: 0.5, in_flight: 7},
-                   safety: {methods: [get, POST], strip_fields: [X-A], allow_fields: [Cookie], strip_query: [Sid]},
+                   safety: {methods: [get, POST], strip_fields: [X-A], allow_fields: [Cookie],
+                            strip_query: [Sid]},
                    breaker: {failures: 2, open: 500ms, open_max: 1m}}
                 """)
         var shadow = ShadowSettings(targetID: "next", target: 1)
@@ -139,7 +147,8 @@ import Upstream
                     - {shadow: third, enabled: false, safety: {strip_query: []}}
                 routes:
                   - {match: {path: /both}, mirror: {enabled: true, max_body_bytes: 20}}
-                  - {match: {path: /third}, mirror: {shadow: third, enabled: true, safety: {methods: [HEAD]}}}
+                  - {match: {path: /third},
+                     mirror: {shadow: third, enabled: true, safety: {methods: [HEAD]}}}
                   - {match: {path: /none}, mirror: {enabled: false}}
                   - {match: {path: /elsewhere}, target: third}
                   - {match: {path: /asked}, target: third, mirror: {shadow: [next]}}
@@ -148,7 +157,8 @@ import Upstream
         #expect(read.shadows.map(\.qps) == [8, 9])
         #expect(read.shadows.map(\.inFlightMax) == [3, 3])
         #expect(read.shadows.map(\.stripQuery) == [["a"], []])
-        func lane(_ shadow: Int, _ rate: Double, _ bytes: Int, _ methods: [String]) -> LaneSettings {
+        func lane(_ shadow: Int, _ rate: Double, _ bytes: Int, _ methods: [String]) -> LaneSettings
+        {
             var lane = LaneSettings(shadow: shadow)
             lane.sampleRate = rate
             lane.bodyBytesMax = bytes
@@ -165,7 +175,10 @@ import Upstream
                 [lane(0, 0.25, 10, ["GET"])],
             ])
         #expect(read.routes.map(\.target) == [0, 0, 0, 2, 2, 0])
-        #expect(read.routes.map(\.name) == ["route-1", "route-2", "route-3", "route-4", "route-5", "default"])
+        #expect(
+            read.routes.map(\.name) == [
+                "route-1", "route-2", "route-3", "route-4", "route-5", "default",
+            ])
     }
 
     @Test func primaryIsTheDefaultRoutesTarget() throws {
@@ -224,10 +237,16 @@ import Upstream
     }
 
     @Test func otherFormsOfYAML() throws {
-        let marked = "\u{FEFF}%YAML 1.1\n---\n" + targets + "limits: !!map {fields: !!int \"20\"}\n...\n"
+        let marked =
+            "\u{FEFF}%YAML 1.1\n---\n" + targets + "limits: !!map {fields: !!int \"20\"}\n...\n"
         #expect(try settings(marked).limits.fields == 20)
-        #expect(try settings("{\"providers\": {\"targets\": [{\"id\": \"a\", \"base_url\": \"http://b\"}]}}").targets[0].id == "a")
-        #expect(try settings((targets + "limits: {fields: 20}").replacing("\n", with: "\r\n")).limits.fields == 20)
+        #expect(
+            try settings(
+                "{\"providers\": {\"targets\": [{\"id\": \"a\", \"base_url\": \"http://b\"}]}}"
+            ).targets[0].id == "a")
+        #expect(
+            try settings((targets + "limits: {fields: 20}").replacing("\n", with: "\r\n")).limits
+                .fields == 20)
     }
 
     @Test func aCommandsListenStandsInThePlaceOfTheDocuments() throws {
@@ -244,7 +263,8 @@ import Upstream
     @Test func namesAreResolved() throws {
         var read = try settings(
             """
-            providers: {targets: [{id: a, base_url: "http://localhost:9"}, {id: b, base_url: "http://localhost:9/x"},
+            providers: {targets: [{id: a, base_url: "http://localhost:9"},
+                                  {id: b, base_url: "http://localhost:9/x"},
                                   {id: c, base_url: "http://nowhere.invalid"}]}
             """)
         #expect(read.targets.map(\.addresses.count) == [0, 0, 0])

@@ -19,11 +19,15 @@ import Testing
 
                 """)
         #expect(
-            LintReport.text(lint(targets + "admin: {listen: 0.0.0.0:1}\ntraffic_mirror: {shadow: next}\n")) == """
-                t.yaml:5:17: warning[W001]: admin.listen: 0.0.0.0:1 is reachable from other machines, and asks for no token; set admin.token, or listen on 127.0.0.1
-                t.yaml: valid: 2 targets, 1 route, 1 shadow, 1 warning
+            LintReport.text(
+                lint(targets + "admin: {listen: 0.0.0.0:1}\ntraffic_mirror: {shadow: next}\n"))
+                    == """
+                    t.yaml:5:17: warning[W001]: admin.listen: 0.0.0.0:1 is reachable \
+                    from other machines, and asks \
+                    for no token; set admin.token, or listen on 127.0.0.1
+                    t.yaml: valid: 2 targets, 1 route, 1 shadow, 1 warning
 
-                """)
+                    """)
     }
 
     @Test func jsonOfAValidFile() throws {
@@ -38,13 +42,18 @@ import Testing
     }
 
     @Test func jsonOfAFaultyFile() throws {
-        let text = targets + "\"a\\\"b\\\\c\\u0007é\": 1\nlimits: {fields: 2}\nadmin: {listen: 0.0.0.0:1}\n"
-        let object = try object(ConfigurationReader.read(text: Array(text.utf8), file: "a\"\u{1}\nb"))
+        let text =
+            targets
+            + "\"a\\\"b\\\\c\\u0007é\": 1\nlimits: {fields: 2}\nadmin: {listen: 0.0.0.0:1}\n"
+        let object = try object(
+            ConfigurationReader.read(text: Array(text.utf8), file: "a\"\u{1}\nb"))
         #expect(Set(object.keys) == ["valid", "file", "errors", "warnings"])
         #expect(object["valid"] as? Bool == false)
         #expect(object["file"] as? String == "a\"\u{1}\nb")
         let errors = try #require(object["errors"] as? [[String: Any]])
-        #expect(errors.map { Set($0.keys) } == Array(repeating: ["code", "path", "line", "message", "suggestion"], count: 2))
+        #expect(
+            errors.map { Set($0.keys) }
+                == Array(repeating: ["code", "path", "line", "message", "suggestion"], count: 2))
         #expect(errors.map { $0["code"] as? String } == ["E002", "E005"])
         #expect(errors.map { $0["line"] as? Int } == [5, 6])
         #expect(errors[0]["path"] as? String == "a\"b\\c\\u{7}é")
@@ -61,15 +70,23 @@ import Testing
     // MARK: Files
 
     @Test func files() throws {
-        let folder = NSTemporaryDirectory() + "umbra-configuration-\(ProcessInfo.processInfo.processIdentifier)"
+        let folder =
+            NSTemporaryDirectory()
+            + "umbra-configuration-\(ProcessInfo.processInfo.processIdentifier)"
         try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
         defer { try? FileManager.default.removeItem(atPath: folder) }
-        func errors(_ path: String) -> [Diagnostic] { ConfigurationReader.readFile(path).diagnostics }
+        func errors(_ path: String) -> [Diagnostic] {
+            ConfigurationReader.readFile(path).diagnostics
+        }
 
         let missing = errors(folder + "/none.yaml")
         #expect(missing.map(\.code) == [.unreadable])
         #expect(missing[0].message == "cannot open it: No such file or directory")
-        #expect(missing[0].text(file: "x") == "x: error[E014]: cannot open it: No such file or directory; give the path of a YAML file")
+        #expect(
+            missing[0].text(file: "x")
+                == "x: error[E014]: cannot open it: No such file or directory; "
+                + "give the path of a YAML file"
+        )
 
         let directory = errors(folder)
         #expect(directory.map(\.code) == [.unreadable])

@@ -20,9 +20,12 @@ import Testing
     }
 
     private static let pieces = [
-        "null", "~", "[]", "{}", "*a", "&a ", "<<: *a", "!!str ", "-1", "0", "1e999", "99999999999999999999", "\"", "'",
-        "{", "}", "[", "]", ":", ": ", "\n", "\n  ", "- ", "\t", "#", "|", ">", "%", "\u{0}", "\u{FEFF}", "é", "true", "off",
-        "header:", "10%", "64KiB", "http://", "https://", "unix:", "[::1]:80", "default", "app", "next", "/", "*",
+        "null", "~", "[]", "{}", "*a", "&a ", "<<: *a", "!!str ", "-1", "0", "1e999",
+        "99999999999999999999", "\"", "'",
+        "{", "}", "[", "]", ":", ": ", "\n", "\n  ", "- ", "\t", "#", "|", ">", "%", "\u{0}",
+        "\u{FEFF}", "é", "true", "off",
+        "header:", "10%", "64KiB", "http://", "https://", "unix:", "[::1]:80", "default", "app",
+        "next", "/", "*",
     ].map { Array($0.utf8) }
 
     private func changed(_ text: [UInt8], _ numbers: inout Numbers) -> [UInt8] {
@@ -34,11 +37,14 @@ import Testing
             case 0: text[at] = UInt8(numbers.below(256))
             case 1: text.removeSubrange(at..<(at + length))
             case 2: text.insert(contentsOf: Self.pieces[numbers.below(Self.pieces.count)], at: at)
-            case 3: text.replaceSubrange(at..<(at + length), with: Self.pieces[numbers.below(Self.pieces.count)])
+            case 3:
+                text.replaceSubrange(
+                    at..<(at + length), with: Self.pieces[numbers.below(Self.pieces.count)])
             case 4: text.insert(contentsOf: text[at..<(at + length)], at: numbers.below(text.count))
             default:
                 // A value of one key in the place of another's.
-                let lines = text.split(separator: 0x0A, omittingEmptySubsequences: false).map(Array.init)
+                let lines = text.split(separator: 0x0A, omittingEmptySubsequences: false).map(
+                    Array.init)
                 var shuffled = lines
                 shuffled[numbers.below(lines.count)] = lines[numbers.below(lines.count)]
                 text = Array(shuffled.joined(separator: [0x0A]))
@@ -60,8 +66,12 @@ import Testing
                 #expect(!settings.listen.isEmpty && !settings.targets.isEmpty)
                 #expect(settings.routes.last?.name == "default")
                 #expect(settings.routes.allSatisfy { settings.targets.indices.contains($0.target) })
-                #expect(settings.shadows.allSatisfy { settings.targets.indices.contains($0.target) })
-                #expect(settings.routes.flatMap(\.lanes).allSatisfy { settings.shadows.indices.contains($0.shadow) })
+                #expect(
+                    settings.shadows.allSatisfy { settings.targets.indices.contains($0.target) })
+                #expect(
+                    settings.routes.flatMap(\.lanes).allSatisfy {
+                        settings.shadows.indices.contains($0.shadow)
+                    })
             } else {
                 #expect(!result.errors.isEmpty)
             }

@@ -8,7 +8,9 @@ func lint(_ text: String) -> ConfigurationResult {
 }
 
 /// The settings of a text without faults; the test fails and says them where it has some.
-func settings(_ text: String, sourceLocation: SourceLocation = #_sourceLocation) throws -> GatewaySettings {
+func settings(_ text: String, sourceLocation: SourceLocation = #_sourceLocation) throws
+    -> GatewaySettings
+{
     let result = lint(text)
     let report = LintReport.text(result)
     return try #require(result.settings, "\(report)", sourceLocation: sourceLocation)

@@ -2,27 +2,65 @@ import Configuration
 import Testing
 
 @Suite struct WarningsTests {
-    @Test(arguments: [
-        ("admin: {listen: \"0.0.0.0:9\"}", DiagnosticCode.adminExposed, "admin.listen", 5),
-        ("admin: {listen: \"[::]:9\", token: {env: T}}", nil, "", 0),
-        ("traffic_mirror: {shadow: next, limits: {qps: 0}}", .neverMirrored, "traffic_mirror.shadow", 5),
-        ("traffic_mirror: {shadow: next, sample_rate: 0}", .neverMirrored, "traffic_mirror.shadow", 5),
-        ("traffic_mirror: {shadows: [{shadow: next, enabled: false}]}", .neverMirrored, "traffic_mirror.shadows[0].shadow", 5),
-        ("traffic_mirror: {shadow: next, enabled: false}\nroutes: [{target: app, mirror: {enabled: true}}]", .neverMirrored, "traffic_mirror.enabled", 5),
-        ("traffic_mirror: {shadow: next}\nruntime: {blocks_on_loan_max: 32}", .tightMemory, "traffic_mirror.shadow", 5),
-        ("runtime: {blocks_on_loan_max: 3000}", .tightMemory, "runtime.blocks_on_loan_max", 5),
-        ("runtime: {blocks_per_worker: 3000}", .tightMemory, "runtime.blocks_per_worker", 5),
-        ("listen: 127.0.0.1:0", .chosenPort, "listen", 5),
-        ("listen: 0.0.0.0:9001", .unreachable, "providers.targets[0].base_url", 3),
-        ("routes:\n  - {name: all, target: next}\n  - {match: {path: /a}, target: app}", .unreachable, "routes[1]", 7),
-        ("routes:\n  - {match: {path_prefix: /}, target: next}\n  - {match: {path: /a}, target: app}", .unreachable, "routes[1]", 7),
-        ("routes: [{match: {path_prefix: /a/}, rewrite_prefix: /b, target: next}]", .rewriteSlashes, "routes[0].rewrite_prefix", 5),
-        ("routes: [{match: {path_prefix: /a}, rewrite_prefix: /, target: next}]", .rewriteSlashes, "routes[0].rewrite_prefix", 5),
-        ("routes: [{match: {path_prefix: /a/}, rewrite_prefix: /b/, target: next}]", nil, "", 0),
-    ] as [(String, DiagnosticCode?, String, Int)])
+    @Test(
+        arguments: [
+            ("admin: {listen: \"0.0.0.0:9\"}", DiagnosticCode.adminExposed, "admin.listen", 5),
+            ("admin: {listen: \"[::]:9\", token: {env: T}}", nil, "", 0),
+            (
+                "traffic_mirror: {shadow: next, limits: {qps: 0}}", .neverMirrored,
+                "traffic_mirror.shadow", 5
+            ),
+            (
+                "traffic_mirror: {shadow: next, sample_rate: 0}", .neverMirrored,
+                "traffic_mirror.shadow", 5
+            ),
+            (
+                "traffic_mirror: {shadows: [{shadow: next, enabled: false}]}", .neverMirrored,
+                "traffic_mirror.shadows[0].shadow", 5
+            ),
+            (
+                "traffic_mirror: {shadow: next, enabled: false}\n"
+                    + "routes: [{target: app, mirror: {enabled: true}}]",
+                .neverMirrored, "traffic_mirror.enabled", 5
+            ),
+            (
+                "traffic_mirror: {shadow: next}\nruntime: {blocks_on_loan_max: 32}", .tightMemory,
+                "traffic_mirror.shadow", 5
+            ),
+            ("runtime: {blocks_on_loan_max: 3000}", .tightMemory, "runtime.blocks_on_loan_max", 5),
+            ("runtime: {blocks_per_worker: 3000}", .tightMemory, "runtime.blocks_per_worker", 5),
+            ("listen: 127.0.0.1:0", .chosenPort, "listen", 5),
+            ("listen: 0.0.0.0:9001", .unreachable, "providers.targets[0].base_url", 3),
+            (
+                "routes:\n  - {name: all, target: next}\n  - {match: {path: /a}, target: app}",
+                .unreachable, "routes[1]", 7
+            ),
+            (
+                "routes:\n  - {match: {path_prefix: /}, target: next}\n"
+                    + "  - {match: {path: /a}, target: app}",
+                .unreachable, "routes[1]", 7
+            ),
+            (
+                "routes: [{match: {path_prefix: /a/*}, target: next}]", .unreachable,
+                "routes[0].match.path_prefix", 5
+            ),
+            (
+                "routes: [{match: {path_prefix: /a/}, rewrite_prefix: /b, target: next}]",
+                .rewriteSlashes, "routes[0].rewrite_prefix", 5
+            ),
+            (
+                "routes: [{match: {path_prefix: /a}, rewrite_prefix: /, target: next}]",
+                .rewriteSlashes, "routes[0].rewrite_prefix", 5
+            ),
+            (
+                "routes: [{match: {path_prefix: /a/}, rewrite_prefix: /b/, target: next}]", nil, "",
+                0
+            ),
+        ] as [(String, DiagnosticCode?, String, Int)])
     func warnings(_ text: String, _ code: DiagnosticCode?, _ path: String, _ line: Int) {
         // Where the mirror does not use the second target, a route does.
-        let uses = text.contains("next") ? "" : "\ntraffic_mirror: {shadow: next, max_body_bytes: 0}"
+        let uses =
+            text.contains("next") ? "" : "\ntraffic_mirror: {shadow: next, max_body_bytes: 0}"
         let result = lint(targets + text + uses + "\n")
         let report = LintReport.text(result)
         #expect(result.settings != nil, "\(report)")
@@ -35,7 +73,10 @@ import Testing
         let primary = lint(targets + "traffic_mirror: {primary: app, shadow: app}\n")
         #expect(primary.warnings.map(\.code) == [.unreachable, .selfMirrored])
         let route = lint(
-            targets + "traffic_mirror: {primary: app, shadow: next}\nroutes: [{match: {path: /}, target: next, mirror: {sample_rate: 1}}]\n")
+            targets
+                + "traffic_mirror: {primary: app, shadow: next}\n"
+                + "routes: [{match: {path: /}, target: next, mirror: {sample_rate: 1}}]\n"
+        )
         #expect(route.warnings.map(\.code) == [.selfMirrored])
         #expect(route.warnings.map(\.path) == ["routes[0].mirror"])
     }
