@@ -13,6 +13,8 @@ public struct QPSCap: Sendable {
     public static let secondNs: UInt64 = 1_000_000_000
     /// Turns that one call takes when others are sending at the same time; then it refuses.
     static let attemptsMax = 64
+    /// Smaller caps count as this one, one send in 31 years, so that the window fits 64 bits.
+    static let qpsMin = 1e-9
 
     @usableFromInline nonisolated(unsafe) let sends: UnsafeMutablePointer<Atomic<UInt64>>
     @usableFromInline nonisolated(unsafe) let times: UnsafeMutablePointer<Atomic<UInt64>>
@@ -38,8 +40,7 @@ public struct QPSCap: Sendable {
     /// A whole part of `qps` counts: 2.5 sends two in any second. Below 1 it is one send in 1/qps seconds; 0 is never.
     public func take(qps: Double, clock: () -> Instant) -> Bool {
         guard qps > 0 else { return false }
-        let count = qps < 1 ? 1 : UInt64(min(qps, Double(capacity)))
-        let window = (qps < 1 ? UInt64(Double(Self.secondNs) / qps) : Self.secondNs) + Self.marginNs
+        let (count, window) = bounds(qps)
         for _ in 0..<Self.attemptsMax {
             let number = sends.pointee.load(ordering: .acquiring)
             let place = times + Int(number % UInt64(capacity))
@@ -59,6 +60,23 @@ public struct QPSCap: Sendable {
             if taken { return true }
         }
         return false
+    }
+
+    /// Whether `take` would not refuse now: a look ahead for what is not worth starting otherwise. Takes nothing.
+    public func hasRoom(qps: Double, now: Instant) -> Bool {
+        guard qps > 0 else { return false }
+        let (count, window) = bounds(qps)
+        let number = sends.pointee.load(ordering: .acquiring)
+        return number < count || time(of: number - count) + window <= now.nanoseconds
+    }
+
+    /// How many sends may lie in which window, nanoseconds.
+    private func bounds(_ qps: Double) -> (count: UInt64, windowNs: UInt64) {
+        // One place less than the ring has: the time of a round ago has to be older than the
+        // send before, or it would pass for a number that somebody has just taken.
+        let count = qps < 1 ? 1 : UInt64(min(qps, Double(capacity - 1)))
+        let window = qps < 1 ? UInt64(Double(Self.secondNs) / max(qps, Self.qpsMin)) : Self.secondNs
+        return (count, window + Self.marginNs)
     }
 
     private func time(of number: UInt64) -> UInt64 {

@@ -1,0 +1,179 @@
+public import HTTP
+
+/// How the end of a copy's content is said.
+public enum CopyFraming: Equatable, Sendable {
+    /// No content.
+    case none
+    case length(Int)
+    /// Chunked, as the copy has trailers.
+    case chunked
+}
+
+/// Writes the head and trailers of a copy as one shadow may see them.
+///
+/// The request line and the fields stay as the primary got them and in their order, but for:
+/// credentials and their like (`SecretNames`), what makes a copy act twice, fields of the connection, and
+/// framing, which is written anew. What is written depends on the arguments alone, so that a copy that was
+/// sent in part is written again instead of being kept.
+///
+/// Allocates in `init` only. Not for use by two threads.
+public final class Sanitizer {
+    private let request: RequestHead
+    private let trailers: FieldList
+    private let strip: NameSet
+    private let allow: NameSet
+    private let text: SecretText
+    private let name: UnsafeMutableRawBufferPointer
+    private let folded: UnsafeMutableRawBufferPointer
+    private let pathPrefix: [UInt8]
+    private let authority: [UInt8]
+
+    /// - Parameters:
+    ///   - pathPrefix: put before each target, without its closing slash.
+    ///   - authority: the value of Host for copies that have none (HTTP/1.0).
+    public init(settings: ShadowSettings, pathPrefix: String, authority: String) {
+        let limits = HeadLimits(
+            headBytesMax: ShadowLimits.copyHeadBytesMax,
+            fieldsMax: ShadowLimits.copyFieldsMax,
+            targetBytesMax: ShadowLimits.copyHeadBytesMax)
+        request = RequestHead(limits: limits)
+        trailers = FieldList(capacity: ShadowLimits.copyFieldsMax)
+        strip = NameSet(settings.stripFields, folding: true)
+        allow = NameSet(settings.allowFields, folding: false)
+        text = SecretText(strip: settings.stripQuery)
+        name = .allocate(byteCount: ShadowLimits.fieldNameBytesMax, alignment: 1)
+        folded = .allocate(byteCount: ShadowLimits.fieldNameBytesMax, alignment: 1)
+        self.pathPrefix = Array(pathPrefix.utf8)
+        self.authority = Array(authority.utf8)
+    }
+
+    deinit {
+        name.deallocate()
+        folded.deallocate()
+    }
+
+    /// Whether the head written last was that of a HEAD request, whose answer has no content.
+    public var isHead: Bool { request.method == .head }
+
+    /// Appends the copy's head, its closing empty line included. False where `head` is not exactly
+    /// one well-formed head, or does not fit.
+    public func write(
+        head: UnsafeRawBufferPointer, framing: CopyFraming, id: ShadowID,
+        to writer: inout HeadWriter
+    ) -> Bool {
+        guard request.parse(head) == .complete(headBytes: head.count),
+            request.method != .connect
+        else { return false }
+        writer.append(request.methodRange.bytes(in: head))
+        writer.append(byte: 0x20)
+        writeTarget(head, to: &writer)
+        writer.append(" HTTP/1.1\r\n")
+        if !request.hasHost {
+            writer.append("Host: ")
+            authority.withUnsafeBytes { writer.append($0) }
+            writer.append("\r\n")
+        }
+        write(request.fields, of: head, keepsTrailer: framing == .chunked, to: &writer)
+        switch framing {
+        case .none: break
+        case .length(let length):
+            writer.append("Content-Length: ")
+            writer.append(decimal: UInt64(length))
+            writer.append("\r\n")
+        case .chunked: writer.append("Transfer-Encoding: chunked\r\n")
+        }
+        writer.append("X-Umbra-Shadow: true\r\nX-Umbra-Shadow-Id: ")
+        id.append(to: &writer)
+        writer.append("\r\n\r\n")
+        return !writer.overflowed
+    }
+
+    /// Appends the trailer section's field lines, without the closing empty line. False where
+    /// `section` is malformed or does not fit.
+    public func write(trailers section: UnsafeRawBufferPointer, to writer: inout HeadWriter) -> Bool {
+        let outcome = TrailerParser.parse(section, into: trailers, limits: request.limits)
+        guard outcome == .complete(headBytes: section.count) else { return false }
+        write(trailers, of: section, keepsTrailer: false, to: &writer)
+        return !writer.overflowed
+    }
+
+    private func writeTarget(_ head: UnsafeRawBufferPointer, to writer: inout HeadWriter) {
+        let path = request.path.bytes(in: head)
+        // OPTIONS * asks about the server, not about a path.
+        if path.count == 1, path[0] == 0x2A { return writer.append(byte: 0x2A) }
+        if path.isEmpty, request.method == .options { return writer.append(byte: 0x2A) }
+        pathPrefix.withUnsafeBytes { writer.append($0) }
+        if path.isEmpty || request.pathNeedsSlash { writer.append(byte: 0x2F) }
+        text.write(target: path, to: &writer)
+    }
+
+    private func write(
+        _ fields: borrowing FieldList, of bytes: UnsafeRawBufferPointer, keepsTrailer: Bool,
+        to writer: inout HeadWriter
+    ) {
+        // Lines that stay as they are and follow each other go in one piece.
+        var run = 0..<0
+        for index in 0..<fields.count {
+            let field = fields[index]
+            guard keeps(field, bytes, keepsTrailer) else { continue }
+            let value = field.value.bytes(in: bytes)
+            if SecretText.needsCleaning(value) {
+                writer.append(UnsafeRawBufferPointer(rebasing: bytes[run]))
+                run = 0..<0
+                writer.append(field.name.bytes(in: bytes))
+                writer.append(": ")
+                text.write(value: value, to: &writer)
+                writer.append("\r\n")
+            } else if run.upperBound == field.line.start {
+                run = run.lowerBound..<field.line.end
+            } else {
+                writer.append(UnsafeRawBufferPointer(rebasing: bytes[run]))
+                run = field.line.start..<field.line.end
+            }
+        }
+        writer.append(UnsafeRawBufferPointer(rebasing: bytes[run]))
+    }
+
+    private func keeps(_ field: Field, _ bytes: UnsafeRawBufferPointer, _ keepsTrailer: Bool) -> Bool {
+        if field.isHopByHop { return false }
+        switch field.known {
+        case .host: return true
+        case .contentLength, .transferEncoding, .expect, .umbraShadow: return false
+        case .trailer: return keepsTrailer
+        default: return keepsByName(field, bytes)
+        }
+    }
+
+    private func keepsByName(_ field: Field, _ bytes: UnsafeRawBufferPointer) -> Bool {
+        let source = field.name.bytes(in: bytes)
+        // Nobody has such a name but one who hopes that nobody reads it to its end.
+        guard source.count <= ShadowLimits.fieldNameBytesMax else { return false }
+        for index in source.indices {
+            let byte = source[index]
+            let lower = byte &- 0x41 < 26 ? byte | 0x20 : byte
+            name[index] = lower
+            folded[index] = lower == 0x5F ? 0x2D : lower
+        }
+        let plain = UnsafeRawBufferPointer(rebasing: name[..<source.count])
+        let word = SecretNames.Name(bytes: UnsafeRawBufferPointer(rebasing: folded[..<source.count]))
+        if strip.contains(word.bytes) { return false }
+        // Ours alone, in whatever spelling: a client may not write them.
+        if word.hasPrefix("x-umbra-shadow") { return false }
+        // Other spellings of the fields that frame the message: some server reads them as these.
+        if word.equals("content-length") || word.equals("transfer-encoding") { return false }
+        if allow.contains(plain) { return true }
+        if SecretNames.isSecretField(word) || SecretNames.isSideEffectField(word) { return false }
+        return !Self.isBearer(field.value.bytes(in: bytes))
+    }
+
+    /// Whether a value is a bearer token, whatever the field is called.
+    private static func isBearer(_ value: UnsafeRawBufferPointer) -> Bool {
+        let scheme: StaticString = "bearer "
+        guard value.count > scheme.utf8CodeUnitCount else { return false }
+        for index in 0..<scheme.utf8CodeUnitCount
+        where value[index] | 0x20 != scheme.utf8Start[index] | 0x20 {
+            return false
+        }
+        return true
+    }
+}

@@ -1,0 +1,42 @@
+/// Every bound of the shadow process that is not a setting, in one place.
+public enum ShadowLimits {
+    /// A head as the front takes it at most by default, and what the proxy adds to it.
+    public static let copyHeadBytesMax = (64 + 4) << 10
+    /// The front has counted the fields already: this is only the size of the list.
+    public static let copyFieldsMax = 1_024
+    /// Longer field names do not leave with a copy.
+    public static let fieldNameBytesMax = 256
+    /// What stands around the body: the head with all that is added to it and the first chunk's size line;
+    /// the last chunk with the trailers.
+    public static let prefixBytesMax = copyHeadBytesMax + (8 << 10)
+    public static let suffixBytesMax = 16 << 10
+
+    /// Copies that one turn takes off all rings, so that answers are read in between.
+    public static let copiesPerTurnMax = 256
+    /// Without a copy for so long the process announces sleep; until then it looks by itself.
+    public static let awakeMs = 50
+    public static let pollMs: Int32 = 1
+    /// The longest sleep, and the longest while copies are under way (their timers need the loop).
+    public static let sleepMsMax: Int32 = 100
+    public static let busySleepMsMax: Int32 = 32
+
+    /// A connect takes at most so long, or the shadow's timeout where that is shorter.
+    public static let connectTimeoutMsMax = 2_000
+    /// A connection that nobody used for so long is closed.
+    public static let idleTimeoutMs = 30_000
+    /// Idle connections that are kept to one shadow.
+    public static let idleConnectionsMax = 64
+    /// What the kernel may hold of one connection's unsent bytes (it doubles the figure): a hung
+    /// shadow must not fill its memory.
+    public static let sendBufferBytes: Int32 = 256 << 10
+
+    /// One `recv` of answer bytes, and how many of them one connection gets in a turn.
+    public static let readBytes = 64 << 10
+    public static let readsPerTurnMax = 4
+    public static let answerHeadBytesMax = 64 << 10
+    public static let answerFieldsMax = 256
+    /// Interim answers (1xx) before the final one.
+    public static let interimAnswersMax = 16
+    /// The longest pause that Retry-After can ask for.
+    public static let coolDownMsMax = 3_600_000
+}

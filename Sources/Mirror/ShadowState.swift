@@ -1,0 +1,77 @@
+import CoreLoop
+import HTTP
+import Upstream
+
+/// What a shadow process keeps about one shadow.
+struct ShadowState {
+    let qps: Double
+    let inFlightMax: Int
+    let timeoutMs: Int
+    let connectTimeoutMs: Int
+    let answerBytesMax: Int
+    let sanitizer: Sanitizer
+    let gauges: CounterRow<ShadowGauge>
+    let latency: Histogram
+    let addresses: UnsafeMutablePointer<SocketAddress>
+    let addressCount: Int
+
+    var breaker: Breaker
+    var coolDownUntil = Instant(nanoseconds: 0)
+    /// Copies that wait for a connection or were sent.
+    var inFlight = 0
+    var connectionsOpen = 0
+    /// The address that answered last; the first to be tried.
+    var preferredAddress = 0
+    // The list of idle connections: the last one used is first, so that the others grow old.
+    var firstIdle = ShadowConnection.none
+    var idleCount = 0
+
+    init(
+        settings: ShadowSettings, target: TargetSettings, shadowProcesses: Int,
+        gauges: CounterRow<ShadowGauge>, latency: Histogram
+    ) {
+        qps = settings.qps
+        inFlightMax = Self.inFlightMax(settings, shadowProcesses: shadowProcesses)
+        timeoutMs = max(1, settings.timeoutMs)
+        connectTimeoutMs = min(ShadowLimits.connectTimeoutMsMax, max(1, settings.timeoutMs))
+        answerBytesMax = settings.answerBytesMax
+        sanitizer = Sanitizer(
+            settings: settings, pathPrefix: target.pathPrefix, authority: target.authority)
+        self.gauges = gauges
+        self.latency = latency
+        addressCount = target.addresses.count
+        addresses = .allocate(capacity: max(1, addressCount))
+        addresses.initialize(from: target.addresses, count: addressCount)
+        breaker = Breaker(
+            failuresMax: settings.breakerFailures, openMs: settings.breakerOpenMs,
+            openMsMax: settings.breakerOpenMsMax)
+        // What a process before this one left standing; the sums go on.
+        for gauge in [
+            ShadowGauge.inFlight, .connectionsOpen, .connectionsIdle, .breakerState, .coolDownUntil,
+        ] {
+            gauges[gauge].set(0)
+        }
+    }
+
+    /// This process's share of `limits.in_flight`, and so the most connections it opens.
+    static func inFlightMax(_ settings: ShadowSettings, shadowProcesses: Int) -> Int {
+        max(1, settings.inFlightMax / max(1, shadowProcesses))
+    }
+
+    mutating func countInFlight(_ change: Int) {
+        inFlight += change
+        assert(inFlight >= 0)
+        gauges[.inFlight].set(UInt64(inFlight))
+        gauges[.inFlightHigh].raise(to: UInt64(inFlight))
+    }
+
+    mutating func countOpen(_ change: Int) {
+        connectionsOpen += change
+        gauges[.connectionsOpen].set(UInt64(connectionsOpen))
+    }
+
+    func showBreaker(openedBefore: UInt64) {
+        gauges[.breakerState].set(breaker.state.rawValue)
+        gauges[.breakerOpened].add(breaker.openedCount - openedBefore)
+    }
+}

@@ -1,0 +1,210 @@
+import CLinux
+public import CoreLoop
+import HTTP
+public import Upstream
+
+/// What a shadow process has of one worker: their link, and the worker's blocks to read.
+public struct ShadowLink {
+    public let link: MirrorLink
+    /// The worker's block pool, mapped read-only.
+    public let blocks: UnsafeRawPointer
+    public let blockBytes: Int
+    public let blockCount: Int
+
+    public init(link: MirrorLink, blocks: UnsafeRawPointer, blockBytes: Int, blockCount: Int) {
+        self.link = link
+        self.blocks = blocks
+        self.blockBytes = blockBytes
+        self.blockCount = blockCount
+    }
+}
+
+/// The loop of a shadow process: takes copies off the workers' rings, sends them to the shadows
+/// within their bounds, drains the answers, and says what became of each.
+///
+/// Every copy that was taken comes back exactly once. Memory is bounded and mapped in `init`; nothing is allocated
+/// for a copy. Its parts: copies (off the rings and back), connections, sending, answers. Not for
+/// use by two threads.
+public final class ShadowWorker {
+    enum TokenKind: UInt8 { case wake, connection }
+
+    let epoch: UInt64
+    let epoll: Epoll
+    let wakeFD: Int32
+    let pool: ShadowPool
+    let timers: TimerWheel
+    let board: MirrorBoard
+    let links: UnsafeMutablePointer<ShadowLinkState>
+    let linkCount: Int
+    let shadows: UnsafeMutablePointer<ShadowState>
+    let shadowCount: Int
+    let answerHead: ResponseHead
+    let scratch: ShadowScratch
+    var random: FastRandom
+
+    /// The time of this turn.
+    var now: Instant
+    /// False where the caller moves the time: then all of a turn happens at its `now`.
+    private var isRealTime = false
+    private var lastCopy: Instant
+    /// Whether the last turn left copies in the rings.
+    var hasMoreCopies = false
+    var firstLink = 0
+    var inFlight = 0
+    /// After `cancelAll` nothing is taken any more.
+    var isCancelled = false
+
+    /// - Parameters:
+    ///   - process: the index of this shadow process.
+    ///   - epoch: its epoch on the board: only links that are ready for it are used.
+    ///   - targets: `GatewaySettings.targets`, which `shadows` point into.
+    ///   - wakeFD: an eventfd that a worker writes where a copy ring's consumer sleeps. Stays the caller's.
+    ///   - seed: of the random part of `shadow_id`s.
+    public init(
+        process: Int, epoch: UInt64, links: [ShadowLink], shadows: [ShadowSettings],
+        targets: [TargetSettings], board: MirrorBoard, wakeFD: Int32, now: Instant, seed: UInt64
+    ) throws(SystemError) {
+        let processes = board.shape.shadowProcesses
+        let connections = shadows.reduce(0) {
+            $0 + ShadowState.inFlightMax($1, shadowProcesses: processes)
+        }
+        self.epoch = epoch
+        self.wakeFD = wakeFD
+        self.board = board
+        self.now = now
+        lastCopy = now
+        random = FastRandom(seed: seed)
+        epoll = try Epoll()
+        pool = try ShadowPool(connections: max(1, connections))
+        timers = try TimerWheel(capacity: max(1, connections), now: now)
+        scratch = try ShadowScratch(connections: max(1, connections))
+        answerHead = ResponseHead(
+            limits: HeadLimits(
+                headBytesMax: ShadowLimits.answerHeadBytesMax,
+                fieldsMax: ShadowLimits.answerFieldsMax))
+        linkCount = links.count
+        self.links = .allocate(capacity: max(1, links.count))
+        for (index, link) in links.enumerated() {
+            (self.links + index).initialize(to: ShadowLinkState(link))
+        }
+        shadowCount = shadows.count
+        self.shadows = .allocate(capacity: max(1, shadows.count))
+        for (index, settings) in shadows.enumerated() {
+            (self.shadows + index).initialize(
+                to: ShadowState(
+                    settings: settings, target: targets[settings.target],
+                    shadowProcesses: processes,
+                    gauges: board.gauges(process: process, shadow: index),
+                    latency: board.latency(process: process, shadow: index)))
+        }
+        try epoll.add(
+            wakeFD, Token(kind: TokenKind.wake.rawValue, slot: 0, generation: 0), mode: .level)
+    }
+
+    deinit {
+        for slot in 0..<pool.connections.walkEnd where pool.connections.isUsed(slot) {
+            CLinux.close(pool.connections[slot].pointee.fd)
+        }
+        for index in 0..<shadowCount { shadows[index].addresses.deallocate() }
+        shadows.deinitialize(count: shadowCount)
+        shadows.deallocate()
+        links.deinitialize(count: linkCount)
+        links.deallocate()
+    }
+
+    /// One turn at a time that the caller moves: events, copies, timers. Waits at most `timeoutMs` for an event.
+    public func turn(now: Instant, timeoutMs: Int32) {
+        isRealTime = false
+        self.now = now
+        turn(timeoutMs: timeoutMs)
+    }
+
+    /// Turns until `stop` says true, which is asked at least every `ShadowLimits.sleepMsMax`.
+    public func run(until stop: () -> Bool) {
+        isRealTime = true
+        while !stop() {
+            now = .now()
+            turn(timeoutMs: ShadowLimits.sleepMsMax)
+        }
+    }
+
+    /// The time right now: what a send or an answer is dated with.
+    func clock() -> Instant { isRealTime ? .now() : now }
+
+    /// Remembers that there was a copy: the process stays awake for a while.
+    func noteTraffic() { lastCopy = now }
+
+    private func turn(timeoutMs: Int32) {
+        let count = wait(timeoutMs)
+        if isRealTime { now = .now() }
+        for index in 0..<count {
+            let (token, readiness) = epoll.event(index)
+            if token.kind == TokenKind.wake.rawValue {
+                var counter: UInt64 = 0
+                _ = CLinux.read(wakeFD, &counter, 8)
+            } else if pool.connections.isLive(token.slot, token.generation) {
+                handle(readiness, token.slot)
+            }
+        }
+        readUnread()
+        if !isCancelled { takeCopies() }
+        fireTimers()
+    }
+
+    /// Waits for events. Only after a while without copies is sleep announced: a worker under
+    /// load pays for no wake-up.
+    private func wait(_ timeoutMs: Int32) -> Int {
+        var limit = timeoutMs < 0 ? ShadowLimits.sleepMsMax : min(timeoutMs, ShadowLimits.sleepMsMax)
+        if hasMoreCopies || scratch.unreadCount > 0 { limit = 0 }
+        if inFlight > 0 { limit = min(limit, ShadowLimits.busySleepMsMax) }
+        if now < lastCopy.adding(ms: ShadowLimits.awakeMs) {
+            limit = min(limit, ShadowLimits.pollMs)
+        } else if limit > 0 {
+            for index in 0..<linkCount where links[index].isAttached {
+                if !links[index].copies.prepareToSleep() { limit = 0 }
+            }
+            let count = epoll.wait(timeoutMs: limit)
+            for index in 0..<linkCount where links[index].isAttached {
+                links[index].copies.wokeUp()
+            }
+            return count
+        }
+        return epoll.wait(timeoutMs: limit)
+    }
+
+    private func fireTimers() {
+        for _ in 0..<CoreLoop.Limits.timersPerTurnMax {
+            guard let slot = timers.popExpired(now: now) else { return }
+            expire(slot)
+        }
+    }
+}
+
+/// A link as this process uses it.
+struct ShadowLinkState: ~Copyable {
+    let link: MirrorLink
+    let copies: RingConsumer<CopyCell>
+    let returns: RingProducer<CopyReturn>
+    let blocks: UnsafeRawPointer
+    let blockBytes: Int
+    let blockCount: Int
+    var isAttached = false
+
+    init(_ source: ShadowLink) {
+        link = source.link
+        copies = RingConsumer(source.link.copies)
+        returns = RingProducer(source.link.returns)
+        blocks = source.blocks
+        blockBytes = source.blockBytes
+        blockCount = source.blockCount
+    }
+
+    /// Whether the slice lies in the worker's blocks.
+    func holds(_ slice: Slice) -> Bool {
+        Int(slice.slot) < blockCount && Int(slice.offset) + Int(slice.count) <= blockBytes
+    }
+
+    func pointer(_ slice: Slice) -> UnsafeRawPointer {
+        blocks + Int(slice.slot) * blockBytes + Int(slice.offset)
+    }
+}
