@@ -70,6 +70,26 @@ public struct TimerWheel: ~Copyable {
     @inlinable
     public func pause(_ id: Int) { entries[id].due = 0 }
 
+    /// How long a loop may sleep before a timer can be over, milliseconds: at most `limitMs`
+    /// (below the wheel's span), 0 where `popExpired` has not yet returned nil.
+    ///
+    /// Looks at one bucket for each tick of the answer; a timer that was moved later may
+    /// end the sleep once for nothing.
+    public func sleepMs(now: Instant, atMost limitMs: Int32) -> Int32 {
+        let tickMs = UInt64(Limits.timerTickMs)
+        let limit = UInt64(max(0, limitMs))
+        precondition(limit / tickMs < UInt64(Limits.timerBuckets) - 1, "longer than the wheel")
+        let nowMs = now.milliseconds
+        var tick = current.pointee
+        while tick &* tickMs < nowMs &+ limit {
+            if buckets[Int(tick % UInt64(Limits.timerBuckets))] != Self.none {
+                return tick &* tickMs <= nowMs ? 0 : Int32(tick &* tickMs &- nowMs)
+            }
+            tick += 1
+        }
+        return Int32(limit)
+    }
+
     @usableFromInline
     func file(_ id: UInt32, _ due: UInt64) {
         let span = UInt64(Limits.timerBuckets) &- 1

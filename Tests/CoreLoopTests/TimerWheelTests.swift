@@ -145,6 +145,48 @@ import Testing
         #expect(again == capacity)
     }
 
+    /// A loop that sleeps as long as the wheel allows is in time, and sleeps long.
+    @Test(arguments: UInt64(1)...6, [Int32(0), 1, 31, 500, 1_000, 130_000])
+    func aLoopMaySleepAsLongAsItIsTold(seed: UInt64, limitMs: Int32) throws {
+        var random = FastRandom(seed: seed)
+        let capacity = 40
+        let wheel = try TimerWheel(capacity: capacity, now: Self.start)
+        var model = Model()
+        var now = Self.start
+        now.nanoseconds += random.next() % Self.tickNs
+        for id in 0..<capacity {
+            let deadline = Self.deadline(after: now, using: &random)
+            wheel.schedule(id, at: deadline)
+            model.deadlines[id] = max(deadline, now)
+        }
+        for _ in 0..<400 {
+            while let id = wheel.popExpired(now: now) { try model.fire(id, now: now) }
+            try model.checkNothingIsLate(now: now)
+            let sleepMs = wheel.sleepMs(now: now, atMost: limitMs)
+            try #require(sleepMs >= 0 && sleepMs <= limitMs)
+            // The first tick that a timer may fire in is not slept past; nor is it left out.
+            if sleepMs > 1 {
+                let before = wheel.popExpired(now: now.adding(ms: Int(sleepMs) - 1))
+                try #require(before == nil, "the loop would have slept too long")
+            }
+            // What wakes a sleeper is late by a little, as a kernel's timer is.
+            now = now.adding(ms: max(1, Int(sleepMs)))
+        }
+        if limitMs == 130_000 { #expect(model.deadlines.isEmpty) }
+    }
+
+    @Test func anEmptyWheelLetsSleepToTheLimit() throws {
+        let wheel = try TimerWheel(capacity: 2, now: Self.start)
+        var sleeps = [wheel.sleepMs(now: Self.start, atMost: 1_000)]
+        wheel.schedule(0, at: Self.start.adding(ms: 320))
+        sleeps.append(wheel.sleepMs(now: Self.start, atMost: 1_000))
+        wheel.cancel(0)
+        sleeps.append(wheel.sleepMs(now: Self.start, atMost: 1_000))
+        wheel.schedule(1, at: Self.start)
+        sleeps.append(wheel.sleepMs(now: Self.start.adding(ms: 500), atMost: 1_000))
+        #expect(sleeps == [1_000, 352, 1_000, 0])
+    }
+
     @Test(arguments: [-1, 3, 1 << 20])
     func anIdOutsideTraps(id: Int) async {
         await #expect(processExitsWith: .failure) { [id] in

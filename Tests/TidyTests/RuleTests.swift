@@ -39,10 +39,18 @@ import Testing
         Row(rule: .imports, path: "Sources/Unknown/A.swift", text: "import Glibc\n", lines: [1]),
     ]
 
+    private static let long = String(repeating: "x", count: 100)
+
     static let layoutRows: [Row] = [
         Row(rule: .layout, text: String(repeating: "x", count: 100) + "\n", lines: []),
         Row(rule: .layout, text: "\n" + String(repeating: "x", count: 101) + "\n", lines: [2]),
         Row(rule: .layout, text: String(repeating: "ü", count: 100) + "\n", lines: []),
+        Row(
+            rule: .layout, path: "Tests/XTests/A.swift", text: "x(\"\(long)\")\n// \(long)\n",
+            lines: [2]),
+        Row(rule: .layout, text: "x(\"\(long)\")\n", lines: [1]),
+        Row(rule: .layout, text: "    \"\(long)\"\n", lines: []),
+        Row(rule: .layout, text: "x(\"\"\"\n  \(long)\n  \"\"\")\n// \(long)\n", lines: [4]),
         Row(rule: .layout, text: "a\n\tb\n", lines: [2]),
         Row(rule: .layout, text: "a \nb\n", lines: [1]),
         Row(rule: .layout, text: "a\r\nb\n", lines: [1]),
