@@ -60,7 +60,7 @@ def run_gateway(tmp_path_factory):
     yield start
     faults = []
     for gateway in started:
-        running = gateway.process.poll() is None
+        running = gateway.process is not None and gateway.process.poll() is None
         try:
             code = gateway.stop()
             if running and code != 0:

@@ -154,19 +154,25 @@ EXTRA = [pytest.param(method, raw + INJECTED, id=name) for name, method, raw in 
 @pytest.mark.parametrize("method,raw", EXTRA)
 @pytest.mark.parametrize("apart", [False, True], ids=["together", "apart"])
 def test_bytes_behind_an_answer_never_answer_the_next(gateway, origin, path, method, raw, apart):
+    sent = threading.Event()
+
     def send(connection, request):
         if apart:
             connection.send(raw[:-len(INJECTED)])
             connection.send(INJECTED)
         else:
             connection.send(raw)
+        sent.set()
 
     origin.on(path, send)
     origin.on(path + "/next", raw=answer(body=b"mine"))
     with gateway.client() as client:
         for _ in range(5):
+            sent.clear()
             first = exchange(client, path, method)
             assert first.get("x-injected") is None
+            # Bytes that come after the next request was sent cannot be told from its answer.
+            assert sent.wait(10)
             second = exchange(client, path + "/next")
             assert (second.status, second.body) == (200, b"mine")
             assert second.get("x-injected") is None
@@ -177,12 +183,13 @@ def test_bytes_behind_an_answer_never_answer_the_next(gateway, origin, path, met
 
 def test_an_answer_before_any_request_is_not_the_next_ones(gateway, origin, path):
     # An origin that talks while its pooled connection is idle: the connection is given up.
-    talk = threading.Event()
+    talk, talked = threading.Event(), threading.Event()
 
     def later(connection, request):
         connection.send(OK)
         talk.wait(5)
         connection.send(INJECTED)
+        talked.set()
         connection.read_to_end()
         return "close"
 
@@ -191,6 +198,7 @@ def test_an_answer_before_any_request_is_not_the_next_ones(gateway, origin, path
     with gateway.client() as client:
         assert exchange(client, path).body == b"ok"
         talk.set()
+        assert talked.wait(10)
         for _ in range(10):
             got = exchange(client, path + "/next")
             assert (got.body, got.get("x-injected")) == (b"mine", None)

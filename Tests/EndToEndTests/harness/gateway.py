@@ -119,6 +119,7 @@ class Gateway:
         self.file.write_text(json.dumps(config, indent=1) + "\n")
 
     def start(self, ready=True):
+        self.log = []
         self.process = subprocess.Popen(
             [BINARY, "gateway", "run", "--policy-config", str(self.file), *self.arguments],
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
