@@ -14,6 +14,7 @@
 #include <signal.h>
 #include <spawn.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
@@ -58,3 +59,10 @@ static inline int umbra_wait_exited(int status) { return WIFEXITED(status); }
 static inline int umbra_wait_status(int status) { return WEXITSTATUS(status); }
 static inline int umbra_wait_signalled(int status) { return WIFSIGNALED(status); }
 static inline int umbra_wait_signal(int status) { return WTERMSIG(status); }
+
+static inline void umbra_ignore_signal(int number) { signal(number, SIG_IGN); }
+static inline int umbra_spawn(pid_t *pid, const char *path, posix_spawn_file_actions_t *actions,
+                              posix_spawnattr_t *attributes, char **arguments) {
+    extern char **environ;
+    return posix_spawn(pid, path, actions, attributes, arguments, environ);
+}

@@ -28,7 +28,7 @@ public enum ConfigurationLimits {
     /// Entries of `routes`.
     public static let routesMax = 4_096
     /// Entries of `traffic_mirror.shadows`.
-    public static let shadowsMax = 16
+    public static let shadowsMax = 8
     /// Entries of one list of methods, header matches or names of fields.
     public static let listEntriesMax = 256
     /// Characters of a target's id, a route's name, a method, a field name.

@@ -10,6 +10,8 @@ public struct ConfigurationResult: Sendable {
     public var settings: GatewaySettings?
     /// All findings, in the order of the text.
     public var diagnostics: [Diagnostic]
+    /// The document's bytes, for whoever hands it on; empty where it could not be read.
+    public var document: [UInt8] = []
 
     /// What keeps the file from being used.
     public var errors: [Diagnostic] { diagnostics.filter { $0.severity == .error } }
@@ -44,7 +46,10 @@ public enum ConfigurationReader {
         -> ConfigurationResult
     {
         do throws(FileFault) {
-            return read(text: try bytes(of: path), file: path, listen: listen)
+            let document = try bytes(of: path)
+            var result = read(text: document, file: path, listen: listen)
+            result.document = document
+            return result
         } catch {
             return ConfigurationResult(
                 file: path, settings: nil,

@@ -4,6 +4,7 @@ import Configuration
 import CoreLoop
 import Mirror
 import Proxy
+import Upstream
 
 /// `umbra gateway run | status`.
 enum GatewayCommand {
@@ -72,7 +73,7 @@ enum GatewayCommand {
             return 2
         }
         do throws(SystemError) {
-            let supervisor = try Supervisor(settings: settings, document: result.text)
+            let supervisor = try Supervisor(settings: settings, document: result.document)
             return supervisor.run()
         } catch {
             Console.log(.error, "cannot start: \(error)")

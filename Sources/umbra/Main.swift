@@ -7,7 +7,7 @@ let umbraVersion = "0.1.0"
 @main
 enum Main {
     static func main() {
-        signal(SIGPIPE, SIG_IGN)
+        umbra_ignore_signal(SIGPIPE)
         let arguments = Array(CommandLine.arguments.dropFirst())
         exit(run(arguments))
     }

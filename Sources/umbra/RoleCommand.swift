@@ -3,6 +3,7 @@ import CLinux
 import CoreLoop
 import Mirror
 import Proxy
+import Upstream
 
 /// Set by SIGTERM and SIGINT in a role: end in order.
 nonisolated(unsafe) private var stopRequested: Int32 = 0
@@ -26,8 +27,8 @@ enum RoleCommand {
         guard ProcessControl.dieWithParent(parent) else { return 0 }
         signal(SIGTERM) { _ in stopRequested = 1 }
         // Ctrl-C reaches the whole terminal group; the supervisor says when to end.
-        signal(SIGINT, SIG_IGN)
-        signal(SIGHUP, SIG_IGN)
+        umbra_ignore_signal(SIGINT)
+        umbra_ignore_signal(SIGHUP)
         ProcessControl.setName("umbra-\(name)-\(index)")
         let launch = Launch.read(RoleFD.launch)
         do {
@@ -46,11 +47,8 @@ enum RoleCommand {
         return 0
     }
 
-    private static func mapBoard(_ launch: Launch) throws(SystemError) -> (SharedMemory, Board) {
-        let memory = try SharedMemory.map(
-            fd: RoleFD.board, byteCount: Board.byteCount(launch.shape), writable: true)
-        let board = Board.map(memory.base, launch.shape)
-        return (memory, board)
+    private static func mapBoard(_ launch: Launch) throws(SystemError) -> Board {
+        Board.map(try mapForEver(RoleFD.board, Board.byteCount(launch.shape), writable: true), launch.shape)
     }
 
     private static func randomSeed() -> UInt64 { SecureRandom().next() }
@@ -59,19 +57,17 @@ enum RoleCommand {
 
     private static func runWorker(_ index: Int, _ launch: Launch, listeners: Int32) throws(SystemError) {
         let settings = launch.settings
-        let (boardMemory, board) = try mapBoard(launch)
+        let board = try mapBoard(launch)
         pin(index, launch)
         let runtime = settings.runtime
         let blocks = try SharedMemory.map(
             fd: RoleFD.blocks, byteCount: runtime.blocksPerWorker * runtime.blockBytes, writable: true)
         var tap: MirrorTap?
-        var linkMemory: SharedMemory?
         if !settings.shadows.isEmpty {
-            let memory = try SharedMemory.map(
-                fd: RoleFD.link, byteCount: MirrorLink.byteCount(depth: runtime.ringDepth), writable: true)
-            var plan = MemoryPlan(base: memory.base)
+            let memory = try mapForEver(
+                RoleFD.link, MirrorLink.byteCount(depth: runtime.ringDepth), writable: true)
+            var plan = MemoryPlan(base: memory)
             let link = MirrorLink(plan: &plan, depth: runtime.ringDepth)!
-            linkMemory = consume memory
             tap = try MirrorTap(
                 worker: index, process: launch.shadowProcess(ofWorker: index), routes: settings.routes.map(\.lanes),
                 link: link, board: board.mirror, wake: Wake(fd: RoleFD.shadowWake),
@@ -102,7 +98,7 @@ enum RoleCommand {
         let end = Instant.now().adding(ms: settings.runtime.drainTimeoutMs)
         while worker.clientCount > 0, Instant.now() < end { worker.turn(timeoutMs: 50) }
         log?.stop()
-        withExtendedLifetime((boardMemory.base, linkMemory?.base, blocks.base)) {}
+        withExtendedLifetime(blocks.base) {}
     }
 
     private static func openLog(
@@ -130,7 +126,7 @@ enum RoleCommand {
 
     private static func runShadow(_ index: Int, _ launch: Launch) throws(SystemError) {
         let settings = launch.settings
-        let (boardMemory, board) = try mapBoard(launch)
+        let board = try mapBoard(launch)
         setpriority(__priority_which_t(PRIO_PROCESS.rawValue), 0, Int32(settings.runtime.shadowNice))
         let cpus = ProcessControl.affinity()
         if settings.runtime.pinCPUs, cpus.count > launch.workers {
@@ -163,7 +159,6 @@ enum RoleCommand {
             return stopRequested != 0
         }
         worker.cancelAll()
-        withExtendedLifetime(boardMemory.base) {}
     }
 
     private static func mapForEver(
@@ -180,17 +175,16 @@ enum RoleCommand {
     // MARK: Admin
 
     private static func runAdmin(_ launch: Launch) throws(SystemError) {
-        let (boardMemory, board) = try mapBoard(launch)
+        let board = try mapBoard(launch)
         setpriority(__priority_which_t(PRIO_PROCESS.rawValue), 0, 5)
         let token = launch.settings.admin.tokenVariable.flatMap { getenv($0) }.map { String(cString: $0) }
         let server = try AdminServer(
-            settings: launch.settings, board: board, listener: RoleFD.adminListener, token: token, startedAt: .now(),
+            settings: launch.settings, board: board, listener: RoleFD.adminListener, token: token, startedAt: Instant.now(),
             version: umbraVersion)
         board.admin[.state].set(UInt64(ProcessState.running.rawValue))
         while stopRequested == 0 {
             server.turn(now: .now(), timeoutMs: waitMsMax)
             board.admin[.heartbeatMs].set(Instant.now().milliseconds)
         }
-        withExtendedLifetime(boardMemory.base) {}
     }
 }

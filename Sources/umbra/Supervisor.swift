@@ -3,6 +3,7 @@ import CLinux
 import CoreLoop
 import Mirror
 import Proxy
+import Upstream
 
 /// The parent of all roles: opens what must outlive them (listening sockets, shared memory), starts them, and
 /// starts again what dies. It parses nothing that comes from a network.
@@ -57,7 +58,9 @@ final class Supervisor {
     final class Region {
         let blocks: SharedMemory
         let blocksReadOnly: Int32
-        let linkMemory: SharedMemory?
+        private let linkMemory: SharedMemory?
+        /// -1 without shadows.
+        let linkFD: Int32
         let link: MirrorLink?
 
         init(_ launch: Launch, worker: Int) throws(SystemError) {
@@ -67,12 +70,14 @@ final class Supervisor {
             blocksReadOnly = try blocks.openReadOnly()
             if launch.settings.shadows.isEmpty {
                 linkMemory = nil
+                linkFD = -1
                 link = nil
             } else {
                 let memory = try SharedMemory.create(
                     name: "umbra-link-\(worker)", byteCount: MirrorLink.byteCount(depth: runtime.ringDepth))
                 var plan = MemoryPlan(base: memory.base)
                 link = MirrorLink(plan: &plan, depth: runtime.ringDepth)
+                linkFD = memory.fd
                 linkMemory = consume memory
             }
         }
@@ -264,8 +269,8 @@ final class Supervisor {
             let region = regions[child.index]
             list.append((workerWakes[child.index].fd, RoleFD.wake))
             list.append((region.blocks.fd, RoleFD.blocks))
-            if let fd = region.linkMemory?.fd {
-                list.append((fd, RoleFD.link))
+            if region.linkFD >= 0 {
+                list.append((region.linkFD, RoleFD.link))
                 list.append((shadowWakes[launch.shadowProcess(ofWorker: child.index)].fd, RoleFD.shadowWake))
             }
             for (place, fd) in listeners.enumerated() { list.append((fd, RoleFD.firstListener + Int32(place))) }
@@ -274,7 +279,7 @@ final class Supervisor {
             var place = RoleFD.firstPair
             for worker in 0..<launch.workers where launch.shadowProcess(ofWorker: worker) == child.index {
                 list.append((regions[worker].blocksReadOnly, place))
-                list.append((regions[worker].linkMemory!.fd, place + 1))
+                list.append((regions[worker].linkFD, place + 1))
                 place += 2
             }
         default: list.append((adminListener, RoleFD.adminListener))
@@ -310,7 +315,7 @@ final class Supervisor {
         var arguments = words.map { strdup($0) } + [nil]
         defer { for argument in arguments { free(argument) } }
         var pid = pid_t()
-        let code = posix_spawn(&pid, "/proc/self/exe", &actions, &attributes, &arguments, environ)
+        let code = umbra_spawn(&pid, "/proc/self/exe", &actions, &attributes, &arguments)
         if code != 0 { throw SystemError("posix_spawn", code: code) }
         return pid
     }
