@@ -51,7 +51,8 @@ struct Experiment {
     let settings: Settings
     let directory: String
 
-    /// How long counters may take to show the last request, and shadow copies to end beyond their timeout.
+    /// How long counters may take to show the last request, and shadow copies to end beyond their
+    /// timeout.
     static let settleMs = 2_000
     /// Time after a round in which the shadow's work of that round still counts as its CPU.
     static let tailMs = 400
@@ -146,7 +147,8 @@ struct Experiment {
         return result
     }
 
-    /// Compares the gateway's count of requests with the generator's, once the counter has caught up.
+    /// Compares the gateway's count of requests with the generator's, once the counter has caught
+    /// up.
     private func counted(
         _ gateway: Gateway, _ before: MirrorCounts, _ load: LoadResult, _ name: String, _ faults: inout [String]
     ) throws -> MirrorCounts {

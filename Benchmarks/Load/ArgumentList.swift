@@ -1,4 +1,5 @@
-/// The arguments of a tool: options with a value (`--rate 4000` or `--rate=4000`), flags, and words.
+/// The arguments of a tool: options with a value (`--rate 4000` or `--rate=4000`), flags, and
+/// words.
 ///
 /// Options are taken one by one; what is left at the end is an error that names it.
 public struct ArgumentList {

@@ -17,7 +17,8 @@ public final class Gateway: @unchecked Sendable {
     /// How long it may take until it is ready.
     static let readyMs = 15_000
 
-    /// Writes `configuration`, starts `umbra gateway run --policy-config` and waits until it is ready.
+    /// Writes `configuration`, starts `umbra gateway run --policy-config` and waits until it is
+    /// ready.
     public init(
         umbra: String, name: String, configuration: String, listen: SocketAddress, admin: SocketAddress,
         cpus: [Int], directory: String

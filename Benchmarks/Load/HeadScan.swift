@@ -111,7 +111,8 @@ struct HeadScan {
         return false
     }
 
-    /// A decimal number after optional blanks; -1 where there is none or it has more than 18 digits.
+    /// A decimal number after optional blanks; -1 where there is none or it has more than 18
+    /// digits.
     static func number(_ text: UnsafePointer<UInt8>, _ count: Int) -> Int {
         var index = 0
         while index < count, text[index] == 0x20 || text[index] == 0x09 { index += 1 }

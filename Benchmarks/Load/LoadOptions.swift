@@ -21,7 +21,8 @@ public struct LoadOptions: Sendable {
     public var warmUpSeconds = 0.0
     /// How long to wait for answers after the last intended time.
     public var graceSeconds = 2.0
-    /// A request without an answer for so long is an error, its connection closed; 0 waits for ever.
+    /// A request without an answer for so long is an error, its connection closed; 0 waits for
+    /// ever.
     public var timeoutSeconds = 0.0
     /// Ends after so many requests, if the time is not over before; 0 is no limit.
     public var requestsMax: UInt64 = 0

@@ -164,7 +164,8 @@ extension Origin {
         connection.pointee.echoBytes = used + taken
     }
 
-    /// Hands the kernel as much of the answer as it takes; at its end goes back to reading, or closes.
+    /// Hands the kernel as much of the answer as it takes; at its end goes back to reading, or
+    /// closes.
     func write(_ slot: Int) {
         let connection = slab[slot]
         let bytes: UnsafeMutableRawPointer

@@ -17,8 +17,8 @@ enum FramingFields {
     case chunked
     case invalid(HeadFault)
 
-    /// Reads both fields of a complete head. One field, one value, one reading: repetition is refused
-    /// even where the values agree, as are both fields together (RFC 9112 §6.1, §11.2).
+    /// Reads both fields of a complete head. One field, one value, one reading: repetition is
+    /// refused even where the values agree, as are both fields together (RFC 9112 §6.1, §11.2).
     @inline(__always)
     static func read(
         _ bytes: Bytes, _ list: borrowing FieldList, versionMinor: UInt8
@@ -54,8 +54,8 @@ enum FramingFields {
         return .length(length)
     }
 
-    /// 1*DIGIT without leading zeros, as a peer might take those for octal; nil where it is anything
-    /// else or more than `Limits.bodyBytesMax`.
+    /// 1*DIGIT without leading zeros, as a peer might take those for octal; nil where it is
+    /// anything else or more than `Limits.bodyBytesMax`.
     static func contentLength(_ bytes: Bytes, _ value: ByteRange) -> UInt64? {
         guard !value.isEmpty, Int(value.count) <= Limits.contentLengthDigitsMax else { return nil }
         if value.count > 1, bytes[value.start] == 0x30 { return nil }
@@ -67,8 +67,8 @@ enum FramingFields {
         return length <= Limits.bodyBytesMax ? length : nil
     }
 
-    /// True where the value is a list of registered codings (RFC 9112 §7), `chunked` at most once and
-    /// last: a request that we understand and do not support. Everything else is a disguise of
+    /// True where the value is a list of registered codings (RFC 9112 §7), `chunked` at most once
+    /// and last: a request that we understand and do not support. Everything else is a disguise of
     /// `chunked` or a mistake, and no peer can be trusted to read it as we would.
     private static func isCleanCodingList(_ bytes: Bytes, _ value: ByteRange) -> Bool {
         var start = value.start

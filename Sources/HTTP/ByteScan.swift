@@ -1,8 +1,8 @@
 /// The searches that a head's parser spends its time in, 16 bytes a step.
 ///
 /// A comparison's mask is narrowed to four bits a byte, so that the first hit is a count of
-/// trailing zeros: Swift 6.3 emits no `pmovmskb`, and `any(mask)` is an outlined call. Constants are
-/// written `SIMD16(repeating:)`; a bare literal compiles to a loop over the lanes.
+/// trailing zeros: Swift 6.3 emits no `pmovmskb`, and `any(mask)` is an outlined call. Constants
+/// are written `SIMD16(repeating:)`; a bare literal compiles to a loop over the lanes.
 extension Bytes {
     /// The class of bytes that a scan stops at.
     @usableFromInline

@@ -4,8 +4,8 @@ public enum ChunkedStep: Sendable, Equatable {
     case framing
     /// Payload: may be passed on as it is.
     case data
-    /// Valid bytes that are to be left out: a chunk extension, with the white space before it, or the
-    /// CR of the closing CRLF where the LF is not there yet.
+    /// Valid bytes that are to be left out: a chunk extension, with the white space before it, or
+    /// the CR of the closing CRLF where the LF is not there yet.
     case cut
     /// Bytes of the trailer section: field lines with their CRLFs, neither the last chunk's line
     /// nor the closing CRLF. `TrailerParser` reads them once all are there.
@@ -140,8 +140,8 @@ public struct ChunkedReader: Sendable {
         return letter < 6 ? UInt64(letter &+ 10) : nil
     }
 
-    /// `*( BWS ";" BWS name [ BWS "=" BWS ( token / quoted-string ) ] )`, up to the CR that ends the
-    /// line, which is framing.
+    /// `*( BWS ";" BWS name [ BWS "=" BWS ( token / quoted-string ) ] )`, up to the CR that ends
+    /// the line, which is framing.
     private mutating func readExtension(_ bytes: Bytes, _ position: inout Int) -> ChunkedStep {
         let start = position
         while position < bytes.count {

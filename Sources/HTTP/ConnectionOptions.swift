@@ -1,7 +1,7 @@
 /// What the Connection fields of a message say (RFC 9110 §7.6.1).
 ///
-/// The list is read leniently, as nothing about framing hangs on it: empty elements are passed over,
-/// and what is no token names nothing.
+/// The list is read leniently, as nothing about framing hangs on it: empty elements are passed
+/// over, and what is no token names nothing.
 struct ConnectionOptions {
     var close = false
     var keepAlive = false

@@ -41,7 +41,8 @@ public struct Field: Sendable, Equatable {
     }
 }
 
-/// The fields of one message: a list of fixed capacity, allocated once and overwritten by each parse.
+/// The fields of one message: a list of fixed capacity, allocated once and overwritten by each
+/// parse.
 ///
 /// Borrow it (`head.fields[i]`); it cannot be copied. What it holds is valid until the next parse
 /// into it. Not for use by two threads.

@@ -1,4 +1,5 @@
-/// Bounds of a head that a configuration may set. Each has its status: a breach is a refusal, never growth.
+/// Bounds of a head that a configuration may set. Each has its status: a breach is a refusal, never
+/// growth.
 public struct HeadLimits: Sendable, Equatable {
     /// Longest head, request line and closing empty line included: 431 beyond it, or 414 where
     /// not even the request line ended.
@@ -10,7 +11,8 @@ public struct HeadLimits: Sendable, Equatable {
 
     public init() {}
 
-    /// Limits other than the defaults. Traps outside 1...`headBytesCeiling` and 1...`fieldsCeiling`.
+    /// Limits other than the defaults. Traps outside 1...`headBytesCeiling` and
+    /// 1...`fieldsCeiling`.
     public init(headBytesMax: Int, fieldsMax: Int = 128, targetBytesMax: Int = 16 * 1024) {
         precondition((1...Limits.headBytesCeiling).contains(headBytesMax))
         precondition((1...Limits.fieldsCeiling).contains(fieldsMax))
@@ -33,8 +35,8 @@ public enum Limits {
     public static let fieldNameBytesMax = 1_024
     /// Empty lines that are skipped before a request line (RFC 9112 §2.2 asks for at least one).
     public static let leadingLinesMax = 4
-    /// Names that Connection may list besides `close`, `keep-alive` and `upgrade`. Each is looked up
-    /// among all fields, so that without a bound a head would cost the product of both: 431.
+    /// Names that Connection may list besides `close`, `keep-alive` and `upgrade`. Each is looked
+    /// up among all fields, so that without a bound a head would cost the product of both: 431.
     public static let connectionOptionsMax = 32
     /// Largest Content-Length and chunk size: what still fits a signed 64-bit offset.
     public static let bodyBytesMax = UInt64(Int64.max)

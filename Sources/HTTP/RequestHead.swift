@@ -1,8 +1,8 @@
 /// The head of a request, as one parse found it.
 ///
 /// A worker keeps one and parses every head into it; nothing is allocated after `init`. All ranges
-/// count from the first byte of the buffer that was parsed, and everything here means something only
-/// after `.complete`. Not for use by two threads.
+/// count from the first byte of the buffer that was parsed, and everything here means something
+/// only after `.complete`. Not for use by two threads.
 public final class RequestHead {
     public let limits: HeadLimits
     /// The fields in the order of the message.
@@ -15,8 +15,8 @@ public final class RequestHead {
     /// The target as it was sent.
     @exclusivity(unchecked) public internal(set) var target = ByteRange.empty
     @exclusivity(unchecked) public internal(set) var targetForm = TargetForm.origin
-    /// Path and query as origin-form sends them. For absolute-form what follows the authority: where
-    /// that is empty, `/` is sent instead, or `*` for OPTIONS; see also `pathNeedsSlash`.
+    /// Path and query as origin-form sends them. For absolute-form what follows the authority:
+    /// where that is empty, `/` is sent instead, or `*` for OPTIONS; see also `pathNeedsSlash`.
     /// Empty for CONNECT.
     @exclusivity(unchecked) public internal(set) var path = ByteRange.empty
     /// The authority of an absolute-form or CONNECT target, else the value of Host; empty only for
@@ -56,8 +56,8 @@ public final class RequestHead {
 
     /// Parses one head from the first byte of `bytes`, which may hold content behind it.
     ///
-    /// Refuses what RFC 9112 lets a recipient read in more than one way; see SECURITY.md. Costs time
-    /// linear in the head.
+    /// Refuses what RFC 9112 lets a recipient read in more than one way; see SECURITY.md. Costs
+    /// time linear in the head.
     public func parse(_ bytes: UnsafeRawBufferPointer) -> HeadOutcome {
         guard let base = bytes.baseAddress, bytes.count > 0 else { return .incomplete }
         let visible = Bytes(base: base, count: min(bytes.count, limits.headBytesMax))
@@ -73,7 +73,8 @@ public final class RequestHead {
     /// As `parse(_:)`, for a head whose first `seen` bytes were `.incomplete` before.
     ///
     /// A head can only have got further if a line ended since then, so that a client that sends it
-    /// byte by byte costs one parse for each line, of which there are at most `fieldsMax` and a few.
+    /// byte by byte costs one parse for each line, of which there are at most `fieldsMax` and a
+    /// few.
     public func parse(_ bytes: UnsafeRawBufferPointer, seen: Int) -> HeadOutcome {
         precondition(seen >= 0 && seen <= bytes.count)
         if bytes.count < limits.headBytesMax, !bytes[seen...].contains(0x0A) { return .incomplete }

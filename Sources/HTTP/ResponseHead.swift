@@ -59,8 +59,8 @@ public final class ResponseHead {
         return outcome
     }
 
-    /// As `parse(_:toHead:toConnect:)`, for a head whose first `seen` bytes were `.incomplete` before:
-    /// bytes that end no line cost no parse.
+    /// As `parse(_:toHead:toConnect:)`, for a head whose first `seen` bytes were `.incomplete`
+    /// before: bytes that end no line cost no parse.
     public func parse(
         _ bytes: UnsafeRawBufferPointer, toHead: Bool, toConnect: Bool = false, seen: Int
     ) -> HeadOutcome {

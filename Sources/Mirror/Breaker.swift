@@ -1,10 +1,11 @@
 public import CoreLoop
 
-/// Stops copies to a shadow that fails again and again: a refusing shadow costs no connect per sample.
+/// Stops copies to a shadow that fails again and again: a refusing shadow costs no connect per
+/// sample.
 ///
-/// Closed, it lets everything through and counts failures in a row. Open, it lets nothing through until a
-/// time is over; then one copy is the probe (half open). A good probe closes it, a bad one opens it
-/// for twice as long. Takes time as an argument; does no I/O.
+/// Closed, it lets everything through and counts failures in a row. Open, it lets nothing through
+/// until a time is over; then one copy is the probe (half open). A good probe closes it, a bad one
+/// opens it for twice as long. Takes time as an argument; does no I/O.
 public struct Breaker: Sendable {
     /// In the order of `ShadowGauge.breakerState`.
     public enum State: UInt64, Sendable { case closed, open, halfOpen }
@@ -24,8 +25,8 @@ public struct Breaker: Sendable {
     private let openMsFirst: Int
     private let openMsMax: Int
 
-    /// A closed breaker that opens after `failuresMax` failures in a row, for `openMs` at first and at most
-    /// `openMsMax`. All are at least 1.
+    /// A closed breaker that opens after `failuresMax` failures in a row, for `openMs` at first and
+    /// at most `openMsMax`. All are at least 1.
     public init(failuresMax: Int, openMs: Int, openMsMax: Int) {
         self.failuresMax = max(1, failuresMax)
         openMsFirst = max(1, openMs)
@@ -33,7 +34,8 @@ public struct Breaker: Sendable {
         self.openMs = openMsFirst
     }
 
-    /// Whether a copy would be let through now. Changes nothing: other checks may still refuse the copy.
+    /// Whether a copy would be let through now. Changes nothing: other checks may still refuse the
+    /// copy.
     public func admits(now: Instant) -> Bool {
         switch state {
         case .closed: true
@@ -42,7 +44,8 @@ public struct Breaker: Sendable {
         }
     }
 
-    /// Lets a copy through that `admits` admitted. Its end comes by exactly one of `succeed`, `fail`, `abandon`.
+    /// Lets a copy through that `admits` admitted. Its end comes by exactly one of `succeed`,
+    /// `fail`, `abandon`.
     public mutating func enter(now: Instant) -> Pass {
         precondition(admits(now: now), "a copy passed a breaker that is open")
         if state == .closed { return .ordinary }
@@ -58,7 +61,8 @@ public struct Breaker: Sendable {
             isProbeOut = false
             openMs = openMsFirst
         }
-        // Answers to copies from before it opened do not close it: only the probe knows how things are now.
+        // Answers to copies from before it opened do not close it: only the probe knows how things
+        // are now.
         if state == .closed { failuresInARow = 0 }
     }
 
@@ -74,8 +78,8 @@ public struct Breaker: Sendable {
         }
     }
 
-    /// The copy ended without a word about the shadow: the cap refused it, or we gave it up. After a
-    /// probe the next copy is the probe.
+    /// The copy ended without a word about the shadow: the cap refused it, or we gave it up. After
+    /// a probe the next copy is the probe.
     public mutating func abandon(_ pass: Pass) {
         if pass == .probe { isProbeOut = false }
     }

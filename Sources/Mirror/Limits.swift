@@ -2,7 +2,8 @@
 public enum MirrorLimits {
     /// Shadows of one configuration, and so lanes of one route.
     public static let shadowsMax = 8
-    /// Slices of one copy: 1 MiB of body in 16 KiB blocks, twice over for bodies that come in small pieces.
+    /// Slices of one copy: 1 MiB of body in 16 KiB blocks, twice over for bodies that come in small
+    /// pieces.
     public static let slicesPerCopyMax = 512
     /// Slices that fit in the first ring entry of a copy, and in each further one.
     public static let slicesInFirstEntry = 2

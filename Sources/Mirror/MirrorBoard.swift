@@ -9,7 +9,8 @@ public struct ShadowTally: Sendable {
     public let sent: Cell
     let drops: CounterRow<DropReason>
     let outcomes: CounterRow<CopyResult>
-    /// Copies handed over whose return is still to come: `sampled = sent + Σ dropped + outstanding` at any moment.
+    /// Copies handed over whose return is still to come: `sampled = sent + Σ dropped + outstanding`
+    /// at any moment.
     public let outstanding: Cell
 
     init?(plan: inout MemoryPlan) {
@@ -42,7 +43,8 @@ public enum ShadowGauge: Int, CaseIterable, Sendable {
     /// 0 closed, 1 open, 2 half open.
     case breakerState
     case breakerOpened
-    /// Until when copies are held back after Retry-After, monotonic nanoseconds; 0 where they are not.
+    /// Until when copies are held back after Retry-After, monotonic nanoseconds; 0 where they are
+    /// not.
     case coolDownUntil
     case answerBytes
 }
@@ -91,7 +93,8 @@ public struct MirrorBoard: Sendable {
     public init?(plan: inout MemoryPlan, shape: Shape) {
         self.shape = shape
         let control = CounterRow<MirrorControl>(plan: &plan)
-        let epochs = (0..<shape.shadowProcesses).map { _ in plan.take(Atomic<UInt64>.self, count: 8) }
+        let epochs = (0..<shape.shadowProcesses).map { _ in plan.take(Atomic<UInt64>.self, count: 8)
+        }
         let caps = shape.qps.map { QPSCap(plan: &plan, capacity: QPSCap.capacity(for: $0)) }
         let lanes = (0..<shape.workers * shape.routes * shape.shadows).map { _ in
             CounterRow<LaneCounter>(plan: &plan)
@@ -116,7 +119,9 @@ public struct MirrorBoard: Sendable {
         lanes[(worker * shape.routes + route) * shape.shadows + shadow]
     }
 
-    public func tally(worker: Int, shadow: Int) -> ShadowTally { tallies[worker * shape.shadows + shadow] }
+    public func tally(worker: Int, shadow: Int) -> ShadowTally {
+        tallies[worker * shape.shadows + shadow]
+    }
 
     public func tap(worker: Int) -> CounterRow<TapGauge> { taps[worker] }
 
@@ -125,14 +130,17 @@ public struct MirrorBoard: Sendable {
     }
 
     /// From a copy's first byte to the end of its answer; whole answers only.
-    public func latency(process: Int, shadow: Int) -> Histogram { latencies[process * shape.shadows + shadow] }
+    public func latency(process: Int, shadow: Int) -> Histogram {
+        latencies[process * shape.shadows + shadow]
+    }
 }
 
 extension MirrorBoard {
-    /// Makes a dead worker's counters add up: what its last instant left open is closed as the identities
-    /// demand. Only while no worker of that number runs.
+    /// Makes a dead worker's counters add up: what its last instant left open is closed as the
+    /// identities demand. Only while no worker of that number runs.
     ///
-    /// Copies whose first byte may have gone out (`link` knows) are sent and cancelled, all others dropped.
+    /// Copies whose first byte may have gone out (`link` knows) are sent and cancelled, all others
+    /// dropped.
     public func settle(deadWorker worker: Int, link: MirrorLink) {
         for shadow in 0..<shape.shadows {
             let tally = tally(worker: worker, shadow: shadow)

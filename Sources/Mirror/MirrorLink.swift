@@ -34,7 +34,8 @@ public struct CopyEntry: BitwiseCopyable, Sendable {
     }
 }
 
-/// What lies in one place of the copy ring: a copy's first entry, or five more slices of the copy before it.
+/// What lies in one place of the copy ring: a copy's first entry, or five more slices of the copy
+/// before it.
 public struct CopyCell: BitwiseCopyable, Sendable {
     @usableFromInline var words: (UInt64, UInt64, UInt64, UInt64, UInt64, UInt64, UInt64, UInt64)
 
@@ -59,7 +60,8 @@ public struct CopyCell: BitwiseCopyable, Sendable {
         }
         set {
             withUnsafeMutableBytes(of: &words) {
-                $0.storeBytes(of: newValue, toByteOffset: index * MemoryLayout<Slice>.stride, as: Slice.self)
+                $0.storeBytes(
+                    of: newValue, toByteOffset: index * MemoryLayout<Slice>.stride, as: Slice.self)
             }
         }
     }
@@ -88,19 +90,23 @@ public struct CopyReturn: BitwiseCopyable, Sendable {
 
     public static func dropped(_ ticket: UInt32, _ reason: DropReason) -> CopyReturn {
         CopyReturn(
-            ticket: ticket, code: UInt8(reason.rawValue), wasSent: 0, status: 0, latencyUs: 0, shadowID: (0, 0))
+            ticket: ticket, code: UInt8(reason.rawValue), wasSent: 0, status: 0, latencyUs: 0,
+            shadowID: (0, 0))
     }
 
     public static func sent(
-        _ ticket: UInt32, _ result: CopyResult, status: Int, latencyUs: UInt32, shadowID: (UInt64, UInt64)
+        _ ticket: UInt32, _ result: CopyResult, status: Int, latencyUs: UInt32,
+        shadowID: (UInt64, UInt64)
     ) -> CopyReturn {
         CopyReturn(
-            ticket: ticket, code: UInt8(result.rawValue), wasSent: 1, status: UInt16(truncatingIfNeeded: status),
+            ticket: ticket, code: UInt8(result.rawValue), wasSent: 1,
+            status: UInt16(truncatingIfNeeded: status),
             latencyUs: latencyUs, shadowID: shadowID)
     }
 
     private init(
-        ticket: UInt32, code: UInt8, wasSent: UInt8, status: UInt16, latencyUs: UInt32, shadowID: (UInt64, UInt64)
+        ticket: UInt32, code: UInt8, wasSent: UInt8, status: UInt16, latencyUs: UInt32,
+        shadowID: (UInt64, UInt64)
     ) {
         self.ticket = ticket
         self.code = code
@@ -122,10 +128,10 @@ public enum TicketState {
 
 /// The memory between one worker and one shadow process: copies one way, returns the other.
 ///
-/// Life cycle: the supervisor raises the shadow's epoch on the board when the shadow process has died
-/// (it is dead: waited for). The worker then takes back every outstanding copy, empties both rings and sets
-/// `readyEpoch`. The new shadow process takes nothing off a link whose `readyEpoch` is not its own epoch, and
-/// says by `attachedEpoch` that it listens.
+/// Life cycle: the supervisor raises the shadow's epoch on the board when the shadow process has
+/// died (it is dead: waited for). The worker then takes back every outstanding copy, empties both
+/// rings and sets `readyEpoch`. The new shadow process takes nothing off a link whose `readyEpoch`
+/// is not its own epoch, and says by `attachedEpoch` that it listens.
 public struct MirrorLink: Sendable {
     public let copies: RingMemory<CopyCell>
     public let returns: RingMemory<CopyReturn>
@@ -139,7 +145,8 @@ public struct MirrorLink: Sendable {
     public let attachedEpoch: Cell
     public let depth: Int
 
-    /// Takes a link's room of `plan`; nil while the plan only counts. As many tickets as ring places.
+    /// Takes a link's room of `plan`; nil while the plan only counts. As many tickets as ring
+    /// places.
     public init?(plan: inout MemoryPlan, depth: Int) {
         let copies = RingMemory<CopyCell>(plan: &plan, depth: depth)
         let returns = RingMemory<CopyReturn>(plan: &plan, depth: depth)
@@ -147,7 +154,9 @@ public struct MirrorLink: Sendable {
         let shadows = plan.take(UInt8.self, count: depth)
         let ready = plan.take(Atomic<UInt64>.self, count: 8)
         let attached = plan.take(Atomic<UInt64>.self, count: 8)
-        guard let copies, let returns, let states, let shadows, let ready, let attached else { return nil }
+        guard let copies, let returns, let states, let shadows, let ready, let attached else {
+            return nil
+        }
         self.copies = copies
         self.returns = returns
         self.depth = depth

@@ -2,7 +2,8 @@
 public enum SampleKey: Sendable, Equatable {
     /// One at a random position of each stratum of 1/p requests.
     case request
-    /// By a hash of this header's value: the same value is always or never mirrored, on every worker and instance.
+    /// By a hash of this header's value: the same value is always or never mirrored, on every
+    /// worker and instance.
     case header(String)
 }
 
@@ -17,7 +18,8 @@ public struct ShadowSettings: Sendable, Equatable {
     /// The target's id and its index in `GatewaySettings.targets`.
     public var targetID: String
     public var target: Int
-    /// Sends in any sliding second, over all processes; 0 sends nothing, a fraction is one send in 1/qps seconds.
+    /// Sends in any sliding second, over all processes; 0 sends nothing, a fraction is one send in
+    /// 1/qps seconds.
     public var qps = Self.qpsDefault
     /// Copies that may be at this shadow at one time, over all shadow processes.
     public var inFlightMax = Self.inFlightDefault
@@ -27,11 +29,14 @@ public struct ShadowSettings: Sendable, Equatable {
     public var answerBytesMax = 64 << 20
     /// Field names (lower case) that are removed from the copy besides the built-in ones.
     public var stripFields: [String] = []
-    /// Field names (lower case) of the built-in list that are sent all the same (`safety.allow_fields`).
+    /// Field names (lower case) of the built-in list that are sent all the same
+    /// (`safety.allow_fields`).
     public var allowFields: [String] = []
-    /// Names of query members whose values are removed from the copy's target besides the built-in ones, lower case.
+    /// Names of query members whose values are removed from the copy's target besides the built-in
+    /// ones, lower case.
     public var stripQuery: [String] = []
-    /// Consecutive failures that open the breaker, and how long it stays open at first and at most, milliseconds.
+    /// Consecutive failures that open the breaker, and how long it stays open at first and at most,
+    /// milliseconds.
     public var breakerFailures = 5
     public var breakerOpenMs = 1_000
     public var breakerOpenMsMax = 30_000
@@ -42,7 +47,8 @@ public struct ShadowSettings: Sendable, Equatable {
     }
 }
 
-/// What one route sends to one shadow: `traffic_mirror` with the route's `mirror` keys laid over it.
+/// What one route sends to one shadow: `traffic_mirror` with the route's `mirror` keys laid over
+/// it.
 public struct LaneSettings: Sendable, Equatable {
     /// Index in `GatewaySettings.shadows`.
     public var shadow: Int

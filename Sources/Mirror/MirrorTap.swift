@@ -19,7 +19,8 @@ public final class MirrorTap {
         /// Bit n: the method whose raw value is n is mirrored.
         var methods: UInt32
         var isEnabled: Bool
-        /// Offset and count of the sticky field's lower-case name in `names`; count 0 where sampling is by request.
+        /// Offset and count of the sticky field's lower-case name in `names`; count 0 where
+        /// sampling is by request.
         var keyOffset: Int
         var keyCount: Int
         var counters: CounterRow<LaneCounter>
@@ -108,7 +109,8 @@ public final class MirrorTap {
                 for (place, byte) in keys[index].enumerated() { names[nameEnd + place] = byte }
                 (lanes + index).initialize(
                     to: Lane(
-                        sampler: Sampler(rate: lane.sampleRate), rate: lane.sampleRate, shadow: lane.shadow,
+                        sampler: Sampler(rate: lane.sampleRate), rate: lane.sampleRate,
+                        shadow: lane.shadow,
                         bodyBytesMax: lane.bodyBytesMax, methods: Self.mask(of: lane.methods),
                         isEnabled: lane.enabled, keyOffset: nameEnd, keyCount: keys[index].count,
                         counters: board.lane(worker: worker, route: route, shadow: lane.shadow)))
@@ -147,17 +149,20 @@ public final class MirrorTap {
         public var isEligible = false
     }
 
-    /// Decides whether a request is mirrored, and counts it. `bytes` is the memory that `head` was parsed from.
+    /// Decides whether a request is mirrored, and counts it. `bytes` is the memory that `head` was
+    /// parsed from.
     public func choose(route: Int, head: RequestHead, bytes: UnsafeRawPointer) -> Choice {
         var choice = Choice()
         let first = firstLane[route]
         let end = firstLane[route + 1]
         guard first < end, board.control[.enabled].value != 0 else { return choice }
-        // A copy of a copy would double the load with each gateway in the chain; a tunnel has no end to copy.
+        // A copy of a copy would double the load with each gateway in the chain; a tunnel has no
+        // end to copy.
         if head.fields.contains(.umbraShadow) || head.wantsUpgrade { return choice }
         for index in first..<end {
             let lane = lanes + index
-            guard lane.pointee.isEnabled, lane.pointee.methods & 1 << UInt32(head.method.rawValue) != 0
+            guard lane.pointee.isEnabled,
+                lane.pointee.methods & 1 << UInt32(head.method.rawValue) != 0
             else { continue }
             choice.isEligible = true
             lane.pointee.counters.add(.eligible)
@@ -171,9 +176,12 @@ public final class MirrorTap {
         return choice
     }
 
-    private func isPicked(_ lane: UnsafeMutablePointer<Lane>, _ head: RequestHead, _ bytes: UnsafeRawPointer) -> Bool {
+    private func isPicked(
+        _ lane: UnsafeMutablePointer<Lane>, _ head: RequestHead, _ bytes: UnsafeRawPointer
+    ) -> Bool {
         if lane.pointee.keyCount > 0 {
-            let name = UnsafeRawBufferPointer(start: names + lane.pointee.keyOffset, count: lane.pointee.keyCount)
+            let name = UnsafeRawBufferPointer(
+                start: names + lane.pointee.keyOffset, count: lane.pointee.keyCount)
             if let value = Self.value(of: name, head, bytes) {
                 return Sampler.isPicked(key: value, rate: lane.pointee.rate)
             }
@@ -197,7 +205,8 @@ public final class MirrorTap {
                 place += 1
             }
             if place == name.count {
-                return UnsafeRawBufferPointer(start: bytes + field.value.start, count: Int(field.value.count))
+                return UnsafeRawBufferPointer(
+                    start: bytes + field.value.start, count: Int(field.value.count))
             }
         }
         return nil
@@ -216,8 +225,8 @@ public final class MirrorTap {
         }
     }
 
-    /// Starts to keep a request that `lanes` want. `MirrorTap.none` where it cannot be kept: counted.
-    /// `bodyBytes` is the announced length, 0 where it is unknown.
+    /// Starts to keep a request that `lanes` want. `MirrorTap.none` where it cannot be kept:
+    /// counted. `bodyBytes` is the announced length, 0 where it is unknown.
     public func open(
         _ lanes: UInt8, route: Int, bodyBytes: UInt64, hasBody: Bool, log: UInt32
     ) -> UInt32 {
@@ -259,9 +268,11 @@ public final class MirrorTap {
     /// Which part of the request a slice belongs to.
     public enum Part { case head, body, trailer }
 
-    /// Keeps one more slice of a request. False where the request is given up: counted, and the capture is gone.
+    /// Keeps one more slice of a request. False where the request is given up: counted, and the
+    /// capture is gone.
     public func append(
-        _ slice: Slice, _ part: Part, to id: UInt32, _ blocks: borrowing BlockPool, _ slices: borrowing SlicePool
+        _ slice: Slice, _ part: Part, to id: UInt32, _ blocks: borrowing BlockPool,
+        _ slices: borrowing SlicePool
     ) -> Bool {
         let capture = captures[Int(id)]
         switch part {
@@ -270,7 +281,8 @@ public final class MirrorTap {
         case .body:
             capture.pointee.bodyBytes += slice.count
             let kept = dropTooLarge(
-                capture.pointee.lanes, route: capture.pointee.route, bodyBytes: UInt64(capture.pointee.bodyBytes))
+                capture.pointee.lanes, route: capture.pointee.route,
+                bodyBytes: UInt64(capture.pointee.bodyBytes))
             capture.pointee.lanes = kept
             if kept == 0 {
                 discard(id, blocks, slices)
@@ -293,21 +305,24 @@ public final class MirrorTap {
 
     /// Gives a request up that is not yet handed over, for `reason`.
     public func abandon(
-        _ id: UInt32, _ reason: DropReason, _ blocks: borrowing BlockPool, _ slices: borrowing SlicePool
+        _ id: UInt32, _ reason: DropReason, _ blocks: borrowing BlockPool,
+        _ slices: borrowing SlicePool
     ) {
         let capture = captures[Int(id)]
         drop(capture.pointee.lanes, route: capture.pointee.route, reason)
         discard(id, blocks, slices)
     }
 
-    private func discard(_ id: UInt32, _ blocks: borrowing BlockPool, _ slices: borrowing SlicePool) {
+    private func discard(_ id: UInt32, _ blocks: borrowing BlockPool, _ slices: borrowing SlicePool)
+    {
         let capture = captures[Int(id)]
         loans -= capture.pointee.slices.sliceCount
         slices.clear(&capture.pointee.slices, blocks)
         captures.remove(Int(id))
     }
 
-    /// Hands a whole request over, one copy for each lane. Returns how many copies went into the ring.
+    /// Hands a whole request over, one copy for each lane. Returns how many copies went into the
+    /// ring.
     public func finish(
         _ id: UInt32, now: Instant, _ blocks: borrowing BlockPool, _ slices: borrowing SlicePool
     ) -> Int {
@@ -341,7 +356,9 @@ public final class MirrorTap {
         if link.attachedEpoch.value != epoch { return .shadowDown }
         let cells = CopyCell.count(forSlices: capture.slices.sliceCount)
         guard producer.hasRoom(for: cells) else { return .queueFull }
-        guard let ticket = tickets.insert(Ticket(capture: id, shadow: UInt8(truncatingIfNeeded: shadow)))
+        guard
+            let ticket = tickets.insert(
+                Ticket(capture: id, shadow: UInt8(truncatingIfNeeded: shadow)))
         else { return .captureLimit }
         var entry = CopyEntry(ticket: UInt32(ticket), shadow: UInt16(shadow), pushed: now)
         entry.sliceCount = UInt16(capture.slices.sliceCount)
@@ -359,7 +376,9 @@ public final class MirrorTap {
                 let place = (index - MirrorLimits.slicesInFirstEntry) % MirrorLimits.slicesPerEntry
                 cell[slice: place] = slice
                 producer.write(
-                    cell, ahead: 1 + (index - MirrorLimits.slicesInFirstEntry) / MirrorLimits.slicesPerEntry)
+                    cell,
+                    ahead: 1 + (index - MirrorLimits.slicesInFirstEntry)
+                        / MirrorLimits.slicesPerEntry)
                 if place == MirrorLimits.slicesPerEntry - 1 { cell = CopyCell() }
             }
             index += 1
@@ -375,7 +394,8 @@ public final class MirrorTap {
     /// Whether copies are out whose return is still to come: look again soon.
     public var hasOutstanding: Bool { tickets.usedCount > 0 }
 
-    /// Ends a turn: wakes the shadow process if it sleeps and something was pushed, and shows the gauges.
+    /// Ends a turn: wakes the shadow process if it sleeps and something was pushed, and shows the
+    /// gauges.
     public func endTurn() {
         if pushedThisTurn {
             pushedThisTurn = false
@@ -404,7 +424,8 @@ public final class MirrorTap {
     }
 
     /// The next copy that came back, counted, its blocks released; nil where there is none for now.
-    public func takeReturn(_ blocks: borrowing BlockPool, _ slices: borrowing SlicePool) -> Return? {
+    public func takeReturn(_ blocks: borrowing BlockPool, _ slices: borrowing SlicePool) -> Return?
+    {
         if let outcome = consumer.pop() { return settle(outcome, blocks, slices) }
         guard reclaimCursor >= 0 else { return nil }
         // The shadow process is dead: whatever has not come back is taken back.
@@ -415,7 +436,8 @@ public final class MirrorTap {
             let wasSent = link.ticketStates[ticket].load(ordering: .acquiring) == TicketState.sent
             let outcome =
                 wasSent
-                ? CopyReturn.sent(UInt32(ticket), .cancelled, status: 0, latencyUs: 0, shadowID: (0, 0))
+                ? CopyReturn.sent(
+                    UInt32(ticket), .cancelled, status: 0, latencyUs: 0, shadowID: (0, 0))
                 : CopyReturn.dropped(UInt32(ticket), .shadowRestarted)
             return settle(outcome, blocks, slices)
         }
@@ -436,8 +458,8 @@ public final class MirrorTap {
         guard ticket < tickets.capacity, tickets.isUsed(ticket) else { return nil }
         let record = tickets[ticket].pointee
         let tally = tallies[Int(record.shadow)]
-        // Freed before it is counted: should this process die in between, the supervisor's settling finds it
-        // uncounted, never twice counted.
+        // Freed before it is counted: should this process die in between, the supervisor's settling
+        // finds it uncounted, never twice counted.
         link.ticketStates[ticket].store(TicketState.free, ordering: .relaxed)
         if outcome.wasSent != 0 {
             tally.sent.add()

@@ -1,4 +1,5 @@
-/// A few names from the configuration, laid out flat so that a look-up touches no Array and no String.
+/// A few names from the configuration, laid out flat so that a look-up touches no Array and no
+/// String.
 struct NameSet: ~Copyable {
     private let bytes: UnsafeMutablePointer<UInt8>
     private let ends: UnsafeMutablePointer<Int>

@@ -3,8 +3,8 @@ public import Synchronization
 
 /// At most `qps` sends in any sliding second, over all processes that share the memory.
 ///
-/// A ring of send times, taken by compare-and-swap: the send number n may go once the send number n − qps
-/// is more than a window old. A token bucket would not do: its burst and its refill together
+/// A ring of send times, taken by compare-and-swap: the send number n may go once the send number n
+/// − qps is more than a window old. A token bucket would not do: its burst and its refill together
 /// fill one window twice.
 public struct QPSCap: Sendable {
     /// The window is longer than a second by this much: a send that is late on the wire must not
@@ -35,9 +35,11 @@ public struct QPSCap: Sendable {
         self.times = times
     }
 
-    /// Takes the right to send one copy now. `clock` is read after the position, so that times in the ring ascend.
+    /// Takes the right to send one copy now. `clock` is read after the position, so that times in
+    /// the ring ascend.
     ///
-    /// A whole part of `qps` counts: 2.5 sends two in any second. Below 1 it is one send in 1/qps seconds; 0 is never.
+    /// A whole part of `qps` counts: 2.5 sends two in any second. Below 1 it is one send in 1/qps
+    /// seconds; 0 is never.
     public func take(qps: Double, clock: () -> Instant) -> Bool {
         guard qps > 0 else { return false }
         let (count, window) = bounds(qps)
@@ -47,8 +49,8 @@ public struct QPSCap: Sendable {
             let old = place.pointee.load(ordering: .acquiring)
             let previous = number == 0 ? 0 : time(of: number - 1)
             if old != 0 && old >= previous {
-                // The place already holds this number's time, not that of a round ago: another process
-                // took the number and has not moved on yet, or died before it could.
+                // The place already holds this number's time, not that of a round ago: another
+                // process took the number and has not moved on yet, or died before it could.
                 advance(from: number)
                 continue
             }
@@ -62,7 +64,8 @@ public struct QPSCap: Sendable {
         return false
     }
 
-    /// Whether `take` would not refuse now: a look ahead for what is not worth starting otherwise. Takes nothing.
+    /// Whether `take` would not refuse now: a look ahead for what is not worth starting otherwise.
+    /// Takes nothing.
     public func hasRoom(qps: Double, now: Instant) -> Bool {
         guard qps > 0 else { return false }
         let (count, window) = bounds(qps)

@@ -3,9 +3,9 @@ public import CoreLoop
 /// Chooses which of a route's requests are mirrored: exactly, and so that nobody can foresee which.
 ///
 /// Stratified sampling: the requests are cut into strata of 1/p requests (whole numbers, whose
-/// boundaries are ⌊j/p⌋) and one of each is picked, at a random position. After any number n of requests
-/// the picks differ from p·n by less than one. Above one half the ones *not* picked are chosen that way.
-/// A Bernoulli choice would need 200,000 requests to come within 2 % at p = 10 %.
+/// boundaries are ⌊j/p⌋) and one of each is picked, at a random position. After any number n of
+/// requests the picks differ from p·n by less than one. Above one half the ones *not* picked are
+/// chosen that way. A Bernoulli choice would need 200,000 requests to come within 2 % at p = 10 %.
 public struct Sampler: BitwiseCopyable, Sendable {
     /// Rates are kept as whole numbers of this share.
     public static let steps: UInt64 = 1_000_000_000
@@ -46,8 +46,9 @@ public struct Sampler: BitwiseCopyable, Sendable {
         return picked != invert
     }
 
-    /// Whether requests with this value of the sampling key are mirrored: the same on every worker, on every
-    /// instance, and after a restart. FNV-1a with MurmurHash3's finaliser, compared with the rate.
+    /// Whether requests with this value of the sampling key are mirrored: the same on every worker,
+    /// on every instance, and after a restart. FNV-1a with MurmurHash3's finaliser, compared with
+    /// the rate.
     public static func isPicked(key: UnsafeRawBufferPointer, rate: Double) -> Bool {
         var hash: UInt64 = 0xcbf2_9ce4_8422_2325
         for byte in key { hash = (hash ^ UInt64(byte)) &* 0x0000_0100_0000_01b3 }

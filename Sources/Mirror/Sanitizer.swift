@@ -12,9 +12,9 @@ public enum CopyFraming: Equatable, Sendable {
 /// Writes the head and trailers of a copy as one shadow may see them.
 ///
 /// The request line and the fields stay as the primary got them and in their order, but for:
-/// credentials and their like (`SecretNames`), what makes a copy act twice, fields of the connection, and
-/// framing, which is written anew. What is written depends on the arguments alone, so that a copy that was
-/// sent in part is written again instead of being kept.
+/// credentials and their like (`SecretNames`), what makes a copy act twice, fields of the
+/// connection, and framing, which is written anew. What is written depends on the arguments alone,
+/// so that a copy that was sent in part is written again instead of being kept.
 ///
 /// Allocates in `init` only. Not for use by two threads.
 public final class Sanitizer {

@@ -3,7 +3,8 @@
 /// In doubt a name counts as secret. A copy that lost a harmless field is a small loss, and
 /// `safety.allow_fields` brings it back; a credential at the shadow cannot be called back.
 enum SecretNames {
-    /// A name in its plain form: lower case, `_` as `-` (many servers read `X_API_KEY` as `X-Api-Key`).
+    /// A name in its plain form: lower case, `_` as `-` (many servers read `X_API_KEY` as
+    /// `X-Api-Key`).
     struct Name {
         let bytes: UnsafeRawBufferPointer
 

@@ -1,8 +1,8 @@
 import HTTP
 
-/// Writes targets and field values without the secrets in their URLs: values of secret query members
-/// and path parameters (the name stays, so that the copy takes the same way through the shadow),
-/// and user names and passwords before a host.
+/// Writes targets and field values without the secrets in their URLs: values of secret query
+/// members and path parameters (the name stays, so that the copy takes the same way through the
+/// shadow), and user names and passwords before a host.
 ///
 /// Separators count in their percent-encoded form too: a URL inside a query is cleaned as well.
 /// Costs time linear in the text.
@@ -29,7 +29,8 @@ struct SecretText: ~Copyable {
         folded.deallocate()
     }
 
-    /// True where a field's value may hold a URL with something to clean; others are copied as they are.
+    /// True where a field's value may hold a URL with something to clean; others are copied as they
+    /// are.
     static func needsCleaning(_ value: UnsafeRawBufferPointer) -> Bool {
         guard let first = value.first else { return false }
         if first == 0x2F { return true }

@@ -1,8 +1,8 @@
 public import CoreLoop
 public import HTTP
 
-/// The `shadow_id` of a copy: a UUID of version 7 (RFC 9562 §5.7), 48 bits of milliseconds since 1970,
-/// then 74 random ones. Sorts by time, tells nothing else, and is no secret.
+/// The `shadow_id` of a copy: a UUID of version 7 (RFC 9562 §5.7), 48 bits of milliseconds since
+/// 1970, then 74 random ones. Sorts by time, tells nothing else, and is no secret.
 public struct ShadowID: BitwiseCopyable, Sendable, Equatable {
     /// Characters of the text form.
     public static let textBytes = 36

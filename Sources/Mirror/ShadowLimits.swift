@@ -6,8 +6,8 @@ public enum ShadowLimits {
     public static let copyFieldsMax = 1_024
     /// Longer field names do not leave with a copy.
     public static let fieldNameBytesMax = 256
-    /// What stands around the body: the head with all that is added to it and the first chunk's size line;
-    /// the last chunk with the trailers.
+    /// What stands around the body: the head with all that is added to it and the first chunk's
+    /// size line; the last chunk with the trailers.
     public static let prefixBytesMax = copyHeadBytesMax + (8 << 10)
     public static let suffixBytesMax = 16 << 10
 

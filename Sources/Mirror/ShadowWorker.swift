@@ -22,9 +22,9 @@ public struct ShadowLink {
 /// The loop of a shadow process: takes copies off the workers' rings, sends them to the shadows
 /// within their bounds, drains the answers, and says what became of each.
 ///
-/// Every copy that was taken comes back exactly once. Memory is bounded and mapped in `init`; nothing is allocated
-/// for a copy. Its parts: copies (off the rings and back), connections, sending, answers. Not for
-/// use by two threads.
+/// Every copy that was taken comes back exactly once. Memory is bounded and mapped in `init`;
+/// nothing is allocated for a copy. Its parts: copies (off the rings and back), connections,
+/// sending, answers. Not for use by two threads.
 public final class ShadowWorker {
     enum TokenKind: UInt8 { case wake, connection }
 
@@ -58,7 +58,8 @@ public final class ShadowWorker {
     ///   - process: the index of this shadow process.
     ///   - epoch: its epoch on the board: only links that are ready for it are used.
     ///   - targets: `GatewaySettings.targets`, which `shadows` point into.
-    ///   - wakeFD: an eventfd that a worker writes where a copy ring's consumer sleeps. Stays the caller's.
+    ///   - wakeFD: an eventfd that a worker writes where a copy ring's consumer sleeps. Stays the
+    /// caller's.
     ///   - seed: of the random part of `shadow_id`s.
     public init(
         process: Int, epoch: UInt64, links: [ShadowLink], shadows: [ShadowSettings],
@@ -112,7 +113,8 @@ public final class ShadowWorker {
         links.deallocate()
     }
 
-    /// One turn at a time that the caller moves: events, copies, timers. Waits at most `timeoutMs` for an event.
+    /// One turn at a time that the caller moves: events, copies, timers. Waits at most `timeoutMs`
+    /// for an event.
     public func turn(now: Instant, timeoutMs: Int32) {
         isRealTime = false
         self.now = now

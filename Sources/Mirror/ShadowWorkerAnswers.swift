@@ -211,7 +211,8 @@ extension ShadowWorker {
     private func complete(_ slot: Int, hasSurplus: Bool) {
         let connection = pool.connections[slot]
         let wasSentWhole = connection.pointee.phase == .awaiting
-        // An answer that came before the whole copy was sent leaves the rest of it on the connection.
+        // An answer that came before the whole copy was sent leaves the rest of it on the
+        // connection.
         let isReusable = wasSentWhole && connection.pointee.answer.keepAlive && !hasSurplus
         giveBackResidue(slot)
         let result: CopyResult = connection.pointee.answer.status >= 500 ? .error : .ok

@@ -183,8 +183,9 @@ extension ShadowWorker {
         }
     }
 
-    /// Closes a connection that carries no copy any more and is in no list of idle ones. With `reset`
-    /// the kernel forgets unsent bytes at once: those for a hung shadow would pile up there.
+    /// Closes a connection that carries no copy any more and is in no list of idle ones. With
+    /// `reset` the kernel forgets unsent bytes at once: those for a hung shadow would pile up
+    /// there.
     func close(_ slot: Int, reset: Bool) {
         let connection = pool.connections[slot]
         if reset, connection.pointee.fd >= 0 { Socket.setResetOnClose(connection.pointee.fd) }

@@ -95,7 +95,8 @@ extension ShadowWorker {
         return !prefix.overflowed && !suffix.overflowed
     }
 
-    /// Writes again what was sent in part: it was not kept, as it depends on the copy and its id alone.
+    /// Writes again what was sent in part: it was not kept, as it depends on the copy and its id
+    /// alone.
     private func renderAgain(_ slot: Int) -> Bool {
         let connection = pool.connections[slot]
         var copy = connection.pointee.copy
@@ -109,7 +110,8 @@ extension ShadowWorker {
             && copy.suffixBytes == connection.pointee.copy.suffixBytes
     }
 
-    /// `count` bytes of the copy from `start` on in one piece: where they lie, or gathered in scratch.
+    /// `count` bytes of the copy from `start` on in one piece: where they lie, or gathered in
+    /// scratch.
     private func piece(
         _ copy: ShadowCopy, _ slices: UnsafeMutablePointer<Slice>, from start: Int, _ count: Int
     ) -> UnsafeRawBufferPointer {

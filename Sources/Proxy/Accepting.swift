@@ -3,7 +3,8 @@ import CoreLoop
 import HTTP
 
 extension ProxyWorker {
-    /// Takes new connections off a listener, at most `acceptsPerTurnMax`: it is level-triggered and says so again.
+    /// Takes new connections off a listener, at most `acceptsPerTurnMax`: it is level-triggered and
+    /// says so again.
     func acceptClients(_ place: Int) {
         guard listeners[place].fd >= 0, !isDraining else { return }
         var storage = sockaddr_storage()
@@ -20,7 +21,8 @@ extension ProxyWorker {
         }
     }
 
-    private func open(_ fd: Int32, _ storage: UnsafeMutablePointer<sockaddr_storage>, isUnix: Bool) {
+    private func open(_ fd: Int32, _ storage: UnsafeMutablePointer<sockaddr_storage>, isUnix: Bool)
+    {
         guard let slot = clients.insert(ClientConnection(fd: fd)) else {
             refuse(fd)
             return
@@ -28,7 +30,8 @@ extension ProxyWorker {
         counters.add(.connectionsAccepted)
         clients[slot].pointee.address.set(storage)
         do throws(SystemError) {
-            try epoll.add(fd, Token(kind: Kind.client, slot: slot, generation: clients.generation(slot)))
+            try epoll.add(
+                fd, Token(kind: Kind.client, slot: slot, generation: clients.generation(slot)))
         } catch {
             // No memory in the kernel for one more watch: as good as no descriptor.
             close(fd)
@@ -47,7 +50,9 @@ extension ProxyWorker {
         withUnsafeTemporaryAllocation(byteCount: 4_096, alignment: 16) { scratch in
             _ = Socket.receive(fd, scratch.baseAddress!, scratch.count)
             var writer = HeadWriter(scratch)
-            GatewayAnswer.write(.tooManyConnections, isHead: false, closes: true, wallMs: wallMs, forwarding, &writer)
+            GatewayAnswer.write(
+                .tooManyConnections, isHead: false, closes: true, wallMs: wallMs, forwarding,
+                &writer)
             _ = Socket.send(fd, scratch.baseAddress!, writer.count)
         }
         Socket.shutdownWrites(fd)
@@ -64,11 +69,13 @@ extension ProxyWorker {
         acceptPausedUntil = 0
         guard !isDraining else { return }
         for (place, listener) in listeners.enumerated() where listener.fd >= 0 {
-            try? epoll.add(listener.fd, Token(kind: Kind.listener, slot: place, generation: 0), mode: .level)
+            try? epoll.add(
+                listener.fd, Token(kind: Kind.listener, slot: place, generation: 0), mode: .level)
         }
     }
 
-    /// Accepts nothing more and closes what is idle; exchanges under way end, and their connections with them.
+    /// Accepts nothing more and closes what is idle; exchanges under way end, and their connections
+    /// with them.
     public func drain() {
         guard !isDraining else { return }
         isDraining = true
@@ -86,7 +93,8 @@ extension ProxyWorker {
 }
 
 extension AddressText {
-    /// Takes the text of an IP address; `unknown` for a Unix socket's client (RFC 7239 §6.2 names it so).
+    /// Takes the text of an IP address; `unknown` for a Unix socket's client (RFC 7239 §6.2 names
+    /// it so).
     mutating func set(_ storage: UnsafeMutablePointer<sockaddr_storage>) {
         let family = Int32(storage.pointee.ss_family)
         let raw = UnsafeMutableRawPointer(storage)

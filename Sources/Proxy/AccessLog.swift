@@ -3,7 +3,8 @@ public import CoreLoop
 import HTTP
 import Mirror
 
-/// What the log says of one request. Filled while the request is served, written by the log's thread.
+/// What the log says of one request. Filled while the request is served, written by the log's
+/// thread.
 public struct LogRecord {
     static let targetBytesMax = 1_024
     static let nameBytesMax = 128
@@ -17,7 +18,9 @@ public struct LogRecord {
             let taken = min(source.count, capacity)
             count = UInt16(taken)
             guard taken > 0 else { return }
-            withUnsafeMutableBytes(of: &bytes) { $0.baseAddress!.copyMemory(from: source.baseAddress!, byteCount: taken) }
+            withUnsafeMutableBytes(of: &bytes) {
+                $0.baseAddress!.copyMemory(from: source.baseAddress!, byteCount: taken)
+            }
         }
     }
 
@@ -46,8 +49,9 @@ public struct LogRecord {
     var target = Text<1024>()
 }
 
-/// One JSON line for each request, written by a thread of its own. A request whose copies are still at a
-/// shadow waits for them, so that both sides stand in one line. A full ring costs the line, never the request: counted.
+/// One JSON line for each request, written by a thread of its own. A request whose copies are still
+/// at a shadow waits for them, so that both sides stand in one line. A full ring costs the line,
+/// never the request: counted.
 public final class AccessLog {
     public static let none = UInt32.max
     /// Records under way at one time, and lines that may wait for the thread.
@@ -68,7 +72,8 @@ public final class AccessLog {
 
     /// Starts the log's thread. `fd` is the file, written with one `write` for many lines.
     public init(
-        fd: Int32, routes: [String], targets: [String], shadows: [String], counters: CounterRow<WorkerCounter>
+        fd: Int32, routes: [String], targets: [String], shadows: [String],
+        counters: CounterRow<WorkerCounter>
     ) throws(SystemError) {
         precondition(MemoryLayout<LogRecord>.size <= MemoryLayout<UnsafeLogCell>.size)
         self.counters = counters
@@ -88,7 +93,9 @@ public final class AccessLog {
     /// Ends the thread once everything handed over is written.
     public func stop() { writer.stop() }
 
-    func begin(_ head: RequestHead, _ bytes: UnsafeRawPointer, route: Int, _ address: AddressText) -> UInt32 {
+    func begin(_ head: RequestHead, _ bytes: UnsafeRawPointer, route: Int, _ address: AddressText)
+        -> UInt32
+    {
         guard let slot = records.insert(LogRecord()) else {
             counters.add(.logDropped)
             return Self.none
@@ -103,19 +110,26 @@ public final class AccessLog {
         record.pointee.method.set(part(head.methodRange))
         record.pointee.host.set(part(head.authority))
         record.pointee.target.set(part(head.target))
-        if let place = head.fields.first(.xRequestID) { record.pointee.requestID.set(part(head.fields[place].value)) }
+        if let place = head.fields.first(.xRequestID) {
+            record.pointee.requestID.set(part(head.fields[place].value))
+        }
         return UInt32(slot)
     }
 
     func setRequestID(_ id: UInt32, _ bytes: UnsafeRawBufferPointer) {
-        if records[Int(id)].pointee.requestID.count == 0 { records[Int(id)].pointee.requestID.set(bytes) }
+        if records[Int(id)].pointee.requestID.count == 0 {
+            records[Int(id)].pointee.requestID.set(bytes)
+        }
     }
 
     /// The line waits for `copies` returns.
-    func awaitShadows(_ id: UInt32, _ copies: Int) { records[Int(id)].pointee.awaited = UInt8(copies) }
+    func awaitShadows(_ id: UInt32, _ copies: Int) {
+        records[Int(id)].pointee.awaited = UInt8(copies)
+    }
 
     func finish(
-        _ id: UInt32, status: Int, latencyNs: UInt64, requestBytes: UInt64, answerBytes: UInt64, isWhole: Bool
+        _ id: UInt32, status: Int, latencyNs: UInt64, requestBytes: UInt64, answerBytes: UInt64,
+        isWhole: Bool
     ) {
         let record = records[Int(id)]
         record.pointee.status = UInt16(status)
@@ -167,7 +181,8 @@ final class AccessLogWriter: @unchecked Sendable {
     private static let batchBytesMax = 64 << 10
 
     init(
-        fd: Int32, ring: RingMemory<AccessLog.UnsafeLogCell>, wake: Wake, routes: [String], targets: [String],
+        fd: Int32, ring: RingMemory<AccessLog.UnsafeLogCell>, wake: Wake, routes: [String],
+        targets: [String],
         shadows: [String]
     ) {
         self.fd = fd
@@ -220,7 +235,9 @@ final class AccessLogWriter: @unchecked Sendable {
     private func flush() {
         var start = 0
         while start < line.count {
-            let written = line.withUnsafeBytes { write(fd, $0.baseAddress! + start, $0.count - start) }
+            let written = line.withUnsafeBytes {
+                write(fd, $0.baseAddress! + start, $0.count - start)
+            }
             if written < 0 {
                 if lastErrno == EINTR { continue }
                 break
@@ -236,7 +253,9 @@ final class AccessLogWriter: @unchecked Sendable {
         put("\",\"request_id\":")
         putQuoted(record.requestID)
         put(",\"client\":\"")
-        withUnsafeBytes(of: record.address.bytes) { line.append(contentsOf: $0.prefix(Int(record.address.count))) }
+        withUnsafeBytes(of: record.address.bytes) {
+            line.append(contentsOf: $0.prefix(Int(record.address.count)))
+        }
         put("\",\"method\":")
         putQuoted(record.method)
         put(",\"host\":")
@@ -265,7 +284,9 @@ final class AccessLogWriter: @unchecked Sendable {
         let outcome = copy.outcome
         put("{\"shadow\":\(shadows[Int(copy.shadow)]),\"outcome\":\"")
         if outcome.wasSent == 0 {
-            put("dropped\",\"reason\":\"\(DropReason(rawValue: Int(outcome.code))?.label ?? "invalid_copy")\"}")
+            put(
+                "dropped\",\"reason\":\"\(DropReason(rawValue: Int(outcome.code))?.label ?? "invalid_copy")\"}"
+            )
             return
         }
         put(CopyResult(rawValue: Int(outcome.code))?.label ?? "error")
@@ -298,8 +319,8 @@ final class AccessLogWriter: @unchecked Sendable {
         line.append(0x22)
     }
 
-    /// One byte of a JSON string. Bytes that are no ASCII are written as Latin-1 escapes: what a client
-    /// sent need not be UTF-8, the log always is.
+    /// One byte of a JSON string. Bytes that are no ASCII are written as Latin-1 escapes: what a
+    /// client sent need not be UTF-8, the log always is.
     private static func escape(_ byte: UInt8, into line: inout [UInt8]) {
         switch byte {
         case 0x22, 0x5C:

@@ -22,7 +22,9 @@ extension ProxyWorker {
                     upstream.pointee.flags.contains(.answerBegun)
                     ? passAnswerBuffered(slot, client) : takeAnswerHead(slot, client)
                 if isTaken { continue }
-                guard upstreams.isLive(slot, generation), upstream.pointee.state == .active else { return }
+                guard upstreams.isLive(slot, generation), upstream.pointee.state == .active else {
+                    return
+                }
             }
             guard upstream.pointee.flags.contains(.readReady) else { return }
             guard rounds < ProxyLimits.relayRoundsPerTurnMax else {
@@ -31,7 +33,8 @@ extension ProxyWorker {
             }
             rounds += 1
             let isDirect =
-                upstream.pointee.flags.contains(.answerBegun) && upstream.pointee.framing != .chunked
+                upstream.pointee.flags.contains(.answerBegun)
+                && upstream.pointee.framing != .chunked
                 && upstream.pointee.inEnd == upstream.pointee.inStart
             guard isDirect ? passAnswerDirectly(slot, client) : fillAnswer(slot) else { return }
         }
@@ -89,7 +92,9 @@ extension ProxyWorker {
     private func upstreamEnded(_ slot: Int, isClean: Bool) {
         let upstream = upstreams[slot]
         upstream.pointee.flags.remove(.readReady)
-        if isClean, upstream.pointee.flags.contains(.answerBegun), upstream.pointee.framing == .untilClose {
+        if isClean, upstream.pointee.flags.contains(.answerBegun),
+            upstream.pointee.framing == .untilClose
+        {
             finishAnswer(slot)
             return
         }
@@ -108,7 +113,8 @@ extension ProxyWorker {
         let seen = Int(upstream.pointee.seen)
         let outcome =
             seen == 0
-            ? answerHead.parse(bytes, toHead: isToHead) : answerHead.parse(bytes, toHead: isToHead, seen: seen)
+            ? answerHead.parse(bytes, toHead: isToHead)
+            : answerHead.parse(bytes, toHead: isToHead, seen: seen)
         switch outcome {
         case .incomplete:
             upstream.pointee.seen = UInt32(count)
@@ -156,7 +162,8 @@ extension ProxyWorker {
         if upstream.pointee.inStart == upstream.pointee.inEnd { releaseUpstreamInput(slot) }
     }
 
-    /// Writes an answer's head into a block of its own; nil where it does not fit or no block is left.
+    /// Writes an answer's head into a block of its own; nil where it does not fit or no block is
+    /// left.
     private func writeAnswerHead(
         _ base: UnsafeMutableRawPointer, _ headBytes: Int, _ form: Forwarding.AnswerForm
     ) -> Slice? {
@@ -164,7 +171,8 @@ extension ProxyWorker {
         guard block != BlockPool.none else { return nil }
         var writer = HeadWriter(
             UnsafeMutableRawBufferPointer(start: blocks.pointer(block), count: blockBytes))
-        forwarding.writeAnswer(answerHead, UnsafeRawPointer(base), headBytes: headBytes, form, into: &writer)
+        forwarding.writeAnswer(
+            answerHead, UnsafeRawPointer(base), headBytes: headBytes, form, into: &writer)
         if writer.overflowed {
             blocks.release(block)
             return nil
@@ -190,7 +198,9 @@ extension ProxyWorker {
             upstream.pointee.framing = .chunked
             form.isChunked = !flags.contains(.http10)
             // HTTP/1.0 has no chunked coding: the body goes out bare, and the close ends it.
-            if flags.contains(.http10) { clients[client].pointee.flags.formUnion([.unchunked, .closeAfter]) }
+            if flags.contains(.http10) {
+                clients[client].pointee.flags.formUnion([.unchunked, .closeAfter])
+            }
         case .untilClose:
             upstream.pointee.framing = .untilClose
             clients[client].pointee.flags.insert(.closeAfter)
@@ -216,8 +226,8 @@ extension ProxyWorker {
 
     // MARK: Bodies
 
-    /// Passes on what the input holds of the body, behind `head` where there is one. Ends the answer where it is
-    /// whole. True where the loop goes on.
+    /// Passes on what the input holds of the body, behind `head` where there is one. Ends the
+    /// answer where it is whole. True where the loop goes on.
     private func passAnswerBuffered(_ slot: Int, _ client: Int, head: Slice? = nil) -> Bool {
         let upstream = upstreams[slot]
         let headBytes = Int(head?.count ?? 0)
@@ -240,10 +250,13 @@ extension ProxyWorker {
             if there > 0 {
                 var noCapture = MirrorTap.none
                 relay = relayChunks(
-                    &upstream.pointee.chunks, &upstream.pointee.trailers, &upstream.pointee.trailerBytes,
+                    &upstream.pointee.chunks, &upstream.pointee.trailers,
+                    &upstream.pointee.trailerBytes,
                     input: Slice(
-                        slot: upstream.pointee.inSlot, offset: Int(upstream.pointee.inStart), count: there),
-                    payloadOnly: clients[client].pointee.flags.contains(.unchunked), capture: &noCapture)
+                        slot: upstream.pointee.inSlot, offset: Int(upstream.pointee.inStart),
+                        count: there),
+                    payloadOnly: clients[client].pointee.flags.contains(.unchunked),
+                    capture: &noCapture)
                 upstream.pointee.inStart += UInt32(relay.consumed)
             }
             switch relay.outcome {
@@ -269,8 +282,8 @@ extension ProxyWorker {
         return true
     }
 
-    /// Adds body bytes of the input to the batch. Few of them are copied behind the head: one plain send is
-    /// cheaper than a gathering one.
+    /// Adds body bytes of the input to the batch. Few of them are copied behind the head: one plain
+    /// send is cheaper than a gathering one.
     private func addAnswerBytes(_ slot: Int, _ head: Slice?, _ count: Int) {
         let upstream = upstreams[slot]
         let start = Int(upstream.pointee.inStart)
@@ -288,7 +301,8 @@ extension ProxyWorker {
     private func passAnswerDirectly(_ slot: Int, _ client: Int) -> Bool {
         let upstream = upstreams[slot]
         let isLength = upstream.pointee.framing == .length
-        let read = receiveBlocks(upstream.pointee.fd, limit: isLength ? upstream.pointee.bodyLeft : .max)
+        let read = receiveBlocks(
+            upstream.pointee.fd, limit: isLength ? upstream.pointee.bodyLeft : .max)
         switch read {
         case .bytes(let count, let isFull):
             if isLength { upstream.pointee.bodyLeft -= UInt64(count) }
@@ -332,12 +346,14 @@ extension ProxyWorker {
         _ slot: Int, _ client: Int, _ base: UnsafeMutableRawPointer, _ headBytes: Int
     ) -> Bool {
         let upstream = upstreams[slot]
-        guard answerHead.isUpgrade, clients[client].pointee.flags.isSuperset(of: [.wantsUpgrade, .requestRead])
+        guard answerHead.isUpgrade,
+            clients[client].pointee.flags.isSuperset(of: [.wantsUpgrade, .requestRead])
         else {
             upstreamFailed(slot, .upstreamMalformed)
             return false
         }
-        guard let head = writeAnswerHead(base, headBytes, Forwarding.AnswerForm(isUpgrade: true)) else {
+        guard let head = writeAnswerHead(base, headBytes, Forwarding.AnswerForm(isUpgrade: true))
+        else {
             upstreamFailed(slot, .upstreamMalformed)
             return false
         }
@@ -353,7 +369,9 @@ extension ProxyWorker {
         let rest = upstream.pointee.inEnd - upstream.pointee.inStart
         if rest > 0 {
             batch.add(
-                Slice(slot: upstream.pointee.inSlot, offset: Int(upstream.pointee.inStart), count: Int(rest)), blocks)
+                Slice(
+                    slot: upstream.pointee.inSlot, offset: Int(upstream.pointee.inStart),
+                    count: Int(rest)), blocks)
         }
         let isSent = sendToClient(client)
         blocks.release(head.slot)

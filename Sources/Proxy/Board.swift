@@ -9,7 +9,8 @@ public enum WorkerCounter: Int, CaseIterable, Sendable {
     case answers1xx, answers2xx, answers3xx, answers4xx, answers5xx
     /// Requests that ended without a whole answer: the client or the upstream went away.
     case unanswered
-    /// Answers made here instead of by an upstream, and of these the refusals of a malformed request.
+    /// Answers made here instead of by an upstream, and of these the refusals of a malformed
+    /// request.
     case gatewayAnswers, refusals
     case connectionsAccepted, connectionsRefused, connectionsOpen, acceptsPaused
     case upstreamConnects, upstreamConnectFailures, upstreamReused, upstreamRetries
@@ -51,12 +52,14 @@ public enum ProcessState: Int, CaseIterable, Sendable {
     }
 }
 
-/// What is known of one process. Written by the supervisor, but for `state` running and `heartbeatMs`.
+/// What is known of one process. Written by the supervisor, but for `state` running and
+/// `heartbeatMs`.
 public enum ProcessCell: Int, CaseIterable, Sendable {
     case pid, restarts, state
     /// Monotonic milliseconds.
     case startedMs, heartbeatMs
-    /// Wait status of the last death, and the worker that serves this worker's socket (itself, plus 1; 0 nobody).
+    /// Wait status of the last death, and the worker that serves this worker's socket (itself, plus
+    /// 1; 0 nobody).
     case lastStatus, servedBy
 }
 
@@ -105,7 +108,8 @@ public struct Board: Sendable {
         return plan.byteCount
     }
 
-    /// The board at `base`, whose memory is zero or was filled by another process of the same shape.
+    /// The board at `base`, whose memory is zero or was filled by another process of the same
+    /// shape.
     public static func map(_ base: UnsafeMutableRawPointer, _ shape: Shape) -> Board {
         var plan = MemoryPlan(base: base)
         return Board(plan: &plan, shape: shape)!
@@ -130,7 +134,9 @@ public struct WorkerBoard: Sendable {
         let unmirrored = Histogram(plan: &plan)
         let ineligible = Histogram(plan: &plan)
         let turnTime = Histogram(plan: &plan)
-        guard let counters, let mirrored, let unmirrored, let ineligible, let turnTime else { return nil }
+        guard let counters, let mirrored, let unmirrored, let ineligible, let turnTime else {
+            return nil
+        }
         self.counters = counters
         self.mirrored = mirrored
         self.unmirrored = unmirrored

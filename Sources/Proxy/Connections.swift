@@ -129,7 +129,8 @@ struct UpstreamConnection {
     var seen: UInt32 = 0
     /// What waits until the upstream reads on.
     var out = SliceQueue()
-    /// The whole request, kept while the connection may turn out dead and the request may be sent again.
+    /// The whole request, kept while the connection may turn out dead and the request may be sent
+    /// again.
     var replay = SliceQueue()
     var framing = AnswerFraming.none
     var bodyLeft: UInt64 = 0

@@ -8,7 +8,9 @@ extension ProxyWorker {
     func sendToClient(_ slot: Int) -> Bool {
         let client = clients[slot]
         counters.add(.bytesOut, UInt64(batch.byteCount))
-        switch batch.send(to: client.pointee.fd, canSend: true, queue: &client.pointee.out, blocks, slices) {
+        switch batch.send(
+            to: client.pointee.fd, canSend: true, queue: &client.pointee.out, blocks, slices)
+        {
         case .sent: return true
         case .queued:
             if !client.pointee.flags.contains(.writeTimer) {
@@ -68,7 +70,8 @@ extension ProxyWorker {
 
     // MARK: The exchange's end
 
-    /// The upstream's answer is whole and handed on: counts, keeps or closes the upstream, and goes on with the client.
+    /// The upstream's answer is whole and handed on: counts, keeps or closes the upstream, and goes
+    /// on with the client.
     func finishAnswer(_ slot: Int) {
         let upstream = upstreams[slot]
         let client = Int(upstream.pointee.client)
@@ -84,7 +87,8 @@ extension ProxyWorker {
         finishExchange(client)
     }
 
-    /// Counts and logs the exchange, then closes the connection or gets it ready for the next request.
+    /// Counts and logs the exchange, then closes the connection or gets it ready for the next
+    /// request.
     private func finishExchange(_ slot: Int) {
         let client = clients[slot]
         recordExchange(slot, isWhole: true)
@@ -94,7 +98,9 @@ extension ProxyWorker {
             beginFinishing(slot)
             return
         }
-        let kept = client.pointee.flags.intersection([.readReady, .ended, .peerClosed, .queuedAgain, .writeTimer])
+        let kept = client.pointee.flags.intersection([
+            .readReady, .ended, .peerClosed, .queuedAgain, .writeTimer,
+        ])
         client.pointee.flags = kept
         client.pointee.state = .head
         client.pointee.status = 0
@@ -104,7 +110,9 @@ extension ProxyWorker {
         client.pointee.log = AccessLog.none
         if !kept.contains(.writeTimer) { schedule(client: slot, ms: settings.limits.idleTimeoutMs) }
         // The next request may be in the buffer or the socket already: no event will say so.
-        if client.pointee.inEnd > client.pointee.inStart || !kept.isDisjoint(with: [.readReady, .ended]) || isDraining {
+        if client.pointee.inEnd > client.pointee.inStart
+            || !kept.isDisjoint(with: [.readReady, .ended]) || isDraining
+        {
             goOn(client: slot)
         }
     }
@@ -112,7 +120,8 @@ extension ProxyWorker {
     /// Writes down what became of the exchange.
     private func recordExchange(_ slot: Int, isWhole: Bool) {
         let client = clients[slot]
-        let latencyNs = readClock().nanoseconds(since: Instant(nanoseconds: client.pointee.startedNs))
+        let latencyNs = readClock().nanoseconds(
+            since: Instant(nanoseconds: client.pointee.startedNs))
         counters.add(.requests)
         if client.pointee.capture != MirrorTap.none, let tap {
             // The request never became whole, or the upstream answered before it did.
@@ -140,12 +149,14 @@ extension ProxyWorker {
         if client.pointee.log != AccessLog.none, let log {
             log.finish(
                 client.pointee.log, status: Int(client.pointee.status), latencyNs: latencyNs,
-                requestBytes: client.pointee.bodyRead, answerBytes: client.pointee.answerBytes, isWhole: isWhole)
+                requestBytes: client.pointee.bodyRead, answerBytes: client.pointee.answerBytes,
+                isWhole: isWhole)
             client.pointee.log = AccessLog.none
         }
     }
 
-    /// Answers in the gateway's own name. The connection closes behind it unless the whole request was read.
+    /// Answers in the gateway's own name. The connection closes behind it unless the whole request
+    /// was read.
     func gatewayAnswer(_ slot: Int, _ fault: GatewayFault) {
         let client = clients[slot]
         detachUpstream(slot)
@@ -158,22 +169,27 @@ extension ProxyWorker {
             cutOff(slot)
             return
         }
-        var closes = !client.pointee.flags.contains(.requestRead) || client.pointee.flags.contains(.closeAfter)
+        var closes =
+            !client.pointee.flags.contains(.requestRead)
+            || client.pointee.flags.contains(.closeAfter)
         if case .refused = fault { closes = true }
         if closes { client.pointee.flags.insert(.closeAfter) }
         counters.add(.gatewayAnswers)
         client.pointee.status = UInt16(fault.status)
         client.pointee.flags.insert(.answerBegun)
         let isHead = client.pointee.method == .head
-        let isSent = withUnsafeTemporaryAllocation(byteCount: GatewayAnswer.bytesMax, alignment: 16) { scratch in
+        let isSent = withUnsafeTemporaryAllocation(byteCount: GatewayAnswer.bytesMax, alignment: 16)
+        { scratch in
             var writer = HeadWriter(scratch)
-            GatewayAnswer.write(fault, isHead: isHead, closes: closes, wallMs: wallMs, forwarding, &writer)
+            GatewayAnswer.write(
+                fault, isHead: isHead, closes: closes, wallMs: wallMs, forwarding, &writer)
             return sendMade(slot, writer.written)
         }
         if isSent { finishExchange(slot) }
     }
 
-    /// Sends an answer made here: at once, or through a block where the socket is full. False where the connection closed.
+    /// Sends an answer made here: at once, or through a block where the socket is full. False where
+    /// the connection closed.
     private func sendMade(_ slot: Int, _ bytes: UnsafeRawBufferPointer) -> Bool {
         let client = clients[slot]
         if client.pointee.out.isEmpty,
@@ -198,18 +214,22 @@ extension ProxyWorker {
     func answerHere(_ slot: Int, _ bytes: UnsafeRawPointer, headBytes: Int) {
         let client = clients[slot]
         let isTrace = client.pointee.method == .trace
-        let closes = client.pointee.flags.contains(.closeAfter) || !client.pointee.flags.contains(.requestRead)
+        let closes =
+            client.pointee.flags.contains(.closeAfter)
+            || !client.pointee.flags.contains(.requestRead)
         if closes { client.pointee.flags.insert(.closeAfter) }
         client.pointee.status = 200
         client.pointee.flags.insert(.answerBegun)
         counters.add(.gatewayAnswers)
-        let isSent = withUnsafeTemporaryAllocation(byteCount: 512 + headBytes, alignment: 16) { scratch in
+        let isSent = withUnsafeTemporaryAllocation(byteCount: 512 + headBytes, alignment: 16) {
+            scratch in
             var writer = HeadWriter(scratch)
             writer.append("HTTP/1.1 200 OK\r\n")
             forwarding.writeDate(wallMs, &writer)
             writer.append(
                 isTrace
-                    ? "Content-Type: message/http\r\n" : "Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n")
+                    ? "Content-Type: message/http\r\n"
+                    : "Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n")
             writer.append("Content-Length: ")
             writer.append(decimal: isTrace ? UInt64(traceBytes(bytes, headBytes, nil)) : 0)
             writer.append(closes ? "\r\nConnection: close\r\n\r\n" : "\r\n\r\n")
@@ -223,8 +243,11 @@ extension ProxyWorker {
         }
     }
 
-    /// Writes the head back for TRACE, without the fields that carry secrets (RFC 9110 §9.3.8). Returns its length.
-    private func traceBytes(_ bytes: UnsafeRawPointer, _ headBytes: Int, _ writer: UnsafeMutablePointer<HeadWriter>?) -> Int {
+    /// Writes the head back for TRACE, without the fields that carry secrets (RFC 9110 §9.3.8).
+    /// Returns its length.
+    private func traceBytes(
+        _ bytes: UnsafeRawPointer, _ headBytes: Int, _ writer: UnsafeMutablePointer<HeadWriter>?
+    ) -> Int {
         var count = 0
         func write(_ start: Int, _ end: Int) {
             count += end - start
@@ -251,7 +274,8 @@ extension ProxyWorker {
         clients[slot].pointee.upstream = -1
     }
 
-    /// Ends an answer that cannot be completed so that the client sees it: with a reset, never with a clean end.
+    /// Ends an answer that cannot be completed so that the client sees it: with a reset, never with
+    /// a clean end.
     func cutOff(_ slot: Int) {
         Socket.setResetOnClose(clients[slot].pointee.fd)
         closeClient(slot)
@@ -263,12 +287,14 @@ extension ProxyWorker {
         if client.pointee.out.isEmpty { closeAfterAnswer(slot) }
     }
 
-    /// The last answer is with the kernel. Where the client may still be sending, its bytes are thrown away for a
-    /// while: closing on unread bytes resets the connection, and a reset may overtake the answer (RFC 9112 §9.6).
+    /// The last answer is with the kernel. Where the client may still be sending, its bytes are
+    /// thrown away for a while: closing on unread bytes resets the connection, and a reset may
+    /// overtake the answer (RFC 9112 §9.6).
     private func closeAfterAnswer(_ slot: Int) {
         let client = clients[slot]
         let isQuiet =
-            client.pointee.flags.contains(.requestRead) && client.pointee.inStart == client.pointee.inEnd
+            client.pointee.flags.contains(.requestRead)
+            && client.pointee.inStart == client.pointee.inEnd
             && !client.pointee.flags.contains(.readReady)
         if isQuiet || client.pointee.flags.contains(.ended) {
             closeClient(slot)

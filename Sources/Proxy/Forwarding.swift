@@ -5,7 +5,8 @@ import Upstream
 /// Writes the heads that are passed on: hop-by-hop fields left out (RFC 9110 §7.6.1), Via added
 /// (§7.6.3), and what the upstream wants to know of the client put in. No I/O.
 ///
-/// Lines that pass unchanged lie side by side, so that a head is a few runs copied and a few lines added.
+/// Lines that pass unchanged lie side by side, so that a head is a few runs copied and a few lines
+/// added.
 final class Forwarding {
     private struct Target {
         let authority: PreparedBytes
@@ -34,7 +35,8 @@ final class Forwarding {
         for (index, target) in settings.targets.enumerated() {
             (targets + index).initialize(
                 to: Target(
-                    authority: PreparedBytes(target.authority), pathPrefix: PreparedBytes(target.pathPrefix)))
+                    authority: PreparedBytes(target.authority),
+                    pathPrefix: PreparedBytes(target.pathPrefix)))
         }
         routeTargets = .allocate(capacity: settings.routes.count)
         rewrites = .allocate(capacity: settings.routes.count)
@@ -42,7 +44,8 @@ final class Forwarding {
             routeTargets[index] = route.target
             var rewrite: Rewrite?
             if let replacement = route.rewritePrefix, case .prefix(let prefix) = route.path {
-                rewrite = Rewrite(matched: prefix.utf8.count, replacement: PreparedBytes(replacement))
+                rewrite = Rewrite(
+                    matched: prefix.utf8.count, replacement: PreparedBytes(replacement))
             }
             (rewrites + index).initialize(to: rewrite)
         }
@@ -67,7 +70,8 @@ final class Forwarding {
 
     // MARK: Requests
 
-    /// Writes the head for the upstream. `bytes` is what `head` was parsed from, `headBytes` its length.
+    /// Writes the head for the upstream. `bytes` is what `head` was parsed from, `headBytes` its
+    /// length.
     func writeRequest(
         _ head: RequestHead, _ bytes: UnsafeRawPointer, headBytes: Int, route: Int,
         client: AddressText, into writer: inout HeadWriter
@@ -142,7 +146,8 @@ final class Forwarding {
     /// Copies the lines that pass, run by run.
     @inline(__always)
     private func copyFields(
-        _ fields: borrowing FieldList, _ bytes: UnsafeRawPointer, headBytes: Int, leavingOut: UInt64,
+        _ fields: borrowing FieldList, _ bytes: UnsafeRawPointer, headBytes: Int,
+        leavingOut: UInt64,
         _ writer: inout HeadWriter
     ) {
         guard fields.count > 0 else { return }
@@ -152,7 +157,8 @@ final class Forwarding {
             guard field.isHopByHop || field.known.bit & leavingOut != 0 else { continue }
             let line = field.line
             if line.start > runStart {
-                writer.append(UnsafeRawBufferPointer(start: bytes + runStart, count: line.start - runStart))
+                writer.append(
+                    UnsafeRawBufferPointer(start: bytes + runStart, count: line.start - runStart))
             }
             runStart = line.end
         }
@@ -198,7 +204,9 @@ final class Forwarding {
 
     private func writeRequestID(_ writer: inout HeadWriter) {
         writer.append("X-Request-Id: ")
-        UUIDv7.append(milliseconds: WallClock.milliseconds(), random.pointee.next(), random.pointee.next(), to: &writer)
+        UUIDv7.append(
+            milliseconds: WallClock.milliseconds(), random.pointee.next(), random.pointee.next(),
+            to: &writer)
         writer.append("\r\n")
     }
 
@@ -266,7 +274,8 @@ final class Forwarding {
 
 /// UUIDs of version 7 (RFC 9562 §5.7): 48 bits of milliseconds, the rest random.
 enum UUIDv7 {
-    static func append(milliseconds: UInt64, _ a: UInt64, _ b: UInt64, to writer: inout HeadWriter) {
+    static func append(milliseconds: UInt64, _ a: UInt64, _ b: UInt64, to writer: inout HeadWriter)
+    {
         writer.append(hex: milliseconds >> 16, digits: 8)
         writer.append(byte: 0x2D)
         writer.append(hex: milliseconds & 0xFFFF, digits: 4)

@@ -74,7 +74,8 @@ enum GatewayFault: Equatable {
     }
 }
 
-/// Answers that the gateway makes itself: a status and a JSON object `{"error": {type, message, code}}`.
+/// Answers that the gateway makes itself: a status and a JSON object `{"error": {type, message,
+/// code}}`.
 enum GatewayAnswer {
     /// The longest answer; a block of 4 KiB holds it.
     static let bytesMax = 1_024
@@ -89,7 +90,9 @@ enum GatewayAnswer {
         writer.append(ReasonPhrase.text(fault.status))
         writer.append("\r\n")
         forwarding.writeDate(wallMs, &writer)
-        if fault.status == 405 { writer.append("Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n") }
+        if fault.status == 405 {
+            writer.append("Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n")
+        }
         if fault.status == 503 { writer.append("Retry-After: 1\r\n") }
         writer.append("Content-Type: application/json\r\nContent-Length: ")
         writer.append(decimal: UInt64(bodyBytes(fault)))

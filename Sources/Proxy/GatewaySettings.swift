@@ -76,7 +76,11 @@ public struct ForwardingSettings: Sendable, Equatable {
 }
 
 public struct RouteSettings: Sendable, Equatable {
-    public enum PathMatch: Sendable, Equatable { case any, exact(String), prefix(String) }
+    public enum PathMatch: Sendable, Equatable {
+        case any
+        case exact(String)
+        case prefix(String)
+    }
 
     public struct HeaderMatch: Sendable, Equatable {
         /// Lower case.

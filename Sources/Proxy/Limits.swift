@@ -13,8 +13,8 @@ public enum ProxyLimits {
     public static let progressBytesMin = 4_096
     /// Interim answers (1xx) to one request; more are a 502.
     public static let interimAnswersMax = 16
-    /// Bytes and milliseconds of a refused request that are read and thrown away before the close, so
-    /// that a reset does not overtake the answer.
+    /// Bytes and milliseconds of a refused request that are read and thrown away before the close,
+    /// so that a reset does not overtake the answer.
     public static let lingerBytesMax = 256 << 10
     public static let lingerMs = 2_000
     /// An idle pooled connection is closed after this long.
@@ -23,7 +23,8 @@ public enum ProxyLimits {
     public static let poolIdleMax = 1_024
     /// Heads larger than a block, read at one time; more are answered 503.
     public static let largeHeadsMax = 32
-    /// What the proxy may add to a head: Via, X-Forwarded-*, X-Request-Id, framing, and a path prefix.
+    /// What the proxy may add to a head: Via, X-Forwarded-*, X-Request-Id, framing, and a path
+    /// prefix.
     public static let headGrowthMax = 1_024
     /// Share of the blocks that stays free for reading while unsent requests are kept for a retry.
     public static let retryReserveShare = 4

@@ -4,8 +4,8 @@ import HTTP
 public import Mirror
 
 /// One worker: an event loop with its listeners, its clients' connections, its pools of upstream
-/// connections, its blocks, and its half of the mirror. One thread, no locks; nothing here is shared
-/// but the board's cells and the link's rings.
+/// connections, its blocks, and its half of the mirror. One thread, no locks; nothing here is
+/// shared but the board's cells and the link's rings.
 ///
 /// The files beside this one follow a request: Accepting, RequestReading, Router, Forwarding,
 /// UpstreamPool, RequestBody, AnswerReading, Relay, Finishing.
@@ -76,11 +76,14 @@ public final class ProxyWorker {
 
     /// - Parameters:
     ///   - index: this worker's number, for the board.
-    ///   - memory: the blocks: `blocksPerWorker * blockBytes` bytes, and its memfd (-1 for plain memory).
+    ///   - memory: the blocks: `blocksPerWorker * blockBytes` bytes, and its memfd (-1 for plain
+    /// memory).
     ///   - movesClock: false reads the clock; true takes the time from each `turn`'s caller.
     public init(
-        settings: GatewaySettings, index: Int, board: Board, memory: UnsafeMutableRawPointer, memoryFD: Int32,
-        tap: MirrorTap?, log: AccessLog?, wakeFD: Int32, now: Instant, seed: UInt64, movesClock: Bool = false
+        settings: GatewaySettings, index: Int, board: Board, memory: UnsafeMutableRawPointer,
+        memoryFD: Int32,
+        tap: MirrorTap?, log: AccessLog?, wakeFD: Int32, now: Instant, seed: UInt64,
+        movesClock: Bool = false
     ) throws(SystemError) {
         self.settings = settings
         self.index = index
@@ -100,16 +103,20 @@ public final class ProxyWorker {
         upstreams = try Slab(capacity: connections)
         timers = try TimerWheel(capacity: 2 * connections, now: now)
         blocks = BlockPool(
-            base: memory, blockBytes: settings.runtime.blockBytes, count: settings.runtime.blocksPerWorker,
+            base: memory, blockBytes: settings.runtime.blockBytes,
+            count: settings.runtime.blocksPerWorker,
             fd: memoryFD)
         slices = SlicePool(capacity: 4 * settings.runtime.blocksPerWorker)
         router = Router(settings.routes)
         forwarding = Forwarding(settings, seed: seed)
-        let limits = HeadLimits(headBytesMax: settings.limits.headBytes, fieldsMax: settings.limits.fields)
+        let limits = HeadLimits(
+            headBytesMax: settings.limits.headBytes, fieldsMax: settings.limits.fields)
         requestHead = RequestHead(limits: limits)
         answerHead = ResponseHead(
             limits: HeadLimits(
-                headBytesMax: min(settings.limits.headBytes, settings.runtime.blockBytes - ProxyLimits.headGrowthMax),
+                headBytesMax: min(
+                    settings.limits.headBytes,
+                    settings.runtime.blockBytes - ProxyLimits.headGrowthMax),
                 fieldsMax: settings.limits.fields))
         trailerFields = FieldList(capacity: settings.limits.fields)
         trailerLimits = limits
@@ -123,7 +130,9 @@ public final class ProxyWorker {
         let slot = blocks.take()
         blocks.pointer(slot).storeBytes(of: 0x0A0D, as: UInt16.self)
         crlf = Slice(slot: slot, offset: 0, count: 2)
-        if wakeFD >= 0 { try epoll.add(wakeFD, Token(kind: Kind.wake, slot: 0, generation: 0), mode: .level) }
+        if wakeFD >= 0 {
+            try epoll.add(wakeFD, Token(kind: Kind.wake, slot: 0, generation: 0), mode: .level)
+        }
         wallMs = WallClock.milliseconds()
     }
 
@@ -163,8 +172,8 @@ public final class ProxyWorker {
 
     // MARK: The loop
 
-    /// Waits at most `timeoutMs` for events and handles all that came, then timers, then what came back
-    /// from the mirror.
+    /// Waits at most `timeoutMs` for events and handles all that came, then timers, then what came
+    /// back from the mirror.
     public func turn(now moved: Instant? = nil, timeoutMs: Int32) {
         let count = epoll.wait(timeoutMs: waitMs(timeoutMs))
         now = moved ?? Instant.now()
@@ -174,9 +183,13 @@ public final class ProxyWorker {
             let (token, readiness) = epoll.event(place)
             switch token.kind {
             case Kind.client:
-                if clients.isLive(token.slot, token.generation) { clientEvent(token.slot, readiness) }
+                if clients.isLive(token.slot, token.generation) {
+                    clientEvent(token.slot, readiness)
+                }
             case Kind.upstream:
-                if upstreams.isLive(token.slot, token.generation) { upstreamEvent(token.slot, readiness) }
+                if upstreams.isLive(token.slot, token.generation) {
+                    upstreamEvent(token.slot, readiness)
+                }
             case Kind.listener: acceptClients(token.slot)
             default:
                 Wake(fd: wakeFD).clear()
@@ -201,14 +214,16 @@ public final class ProxyWorker {
     func goOn(client slot: Int) {
         guard !clients[slot].pointee.flags.contains(.queuedAgain) else { return }
         clients[slot].pointee.flags.insert(.queuedAgain)
-        again[againCount] = Token(kind: Kind.client, slot: slot, generation: clients.generation(slot))
+        again[againCount] = Token(
+            kind: Kind.client, slot: slot, generation: clients.generation(slot))
         againCount += 1
     }
 
     func goOn(upstream slot: Int) {
         guard !upstreams[slot].pointee.flags.contains(.queuedAgain) else { return }
         upstreams[slot].pointee.flags.insert(.queuedAgain)
-        again[againCount] = Token(kind: Kind.upstream, slot: slot, generation: upstreams.generation(slot))
+        again[againCount] = Token(
+            kind: Kind.upstream, slot: slot, generation: upstreams.generation(slot))
         againCount += 1
     }
 
@@ -316,8 +331,8 @@ struct Batch: ~Copyable {
 
     enum Outcome { case sent, queued, failed }
 
-    /// Sends what was collected, behind what already waits in `queue`; what the kernel does not take is queued.
-    /// Empties the batch. `canSend` false queues everything.
+    /// Sends what was collected, behind what already waits in `queue`; what the kernel does not
+    /// take is queued. Empties the batch. `canSend` false queues everything.
     func send(
         to fd: Int32, canSend: Bool, queue: inout SliceQueue, _ blocks: borrowing BlockPool,
         _ slices: borrowing SlicePool
@@ -329,7 +344,8 @@ struct Batch: ~Copyable {
         if canSend, queue.isEmpty {
             let outcome =
                 count == 1
-                ? Socket.send(fd, vectors[0].iov_base!, total) : Socket.send(fd, vectors: vectors, count)
+                ? Socket.send(fd, vectors[0].iov_base!, total)
+                : Socket.send(fd, vectors: vectors, count)
             switch outcome {
             case .bytes(let n): sent = n
             case .wouldBlock: break
@@ -350,7 +366,8 @@ struct Batch: ~Copyable {
 
     /// Sends what waits in `queue` until it is empty or the kernel takes no more.
     func flush(
-        _ queue: inout SliceQueue, to fd: Int32, _ blocks: borrowing BlockPool, _ slices: borrowing SlicePool
+        _ queue: inout SliceQueue, to fd: Int32, _ blocks: borrowing BlockPool,
+        _ slices: borrowing SlicePool
     ) -> Outcome {
         while !queue.isEmpty {
             removeAll()
@@ -373,7 +390,8 @@ struct Batch: ~Copyable {
     }
 }
 
-/// Buffers for heads and trailer sections that outgrow a block: few, bounded, allocated when first needed.
+/// Buffers for heads and trailer sections that outgrow a block: few, bounded, allocated when first
+/// needed.
 final class LargeHeads {
     /// Bytes of each buffer.
     let byteCount: Int

@@ -4,7 +4,8 @@ import HTTP
 import Mirror
 
 extension ProxyWorker {
-    /// What a read into several blocks brought. With `.bytes` the blocks are in `batch`, and their references the caller's.
+    /// What a read into several blocks brought. With `.bytes` the blocks are in `batch`, and their
+    /// references the caller's.
     enum BlockRead {
         case bytes(Int, isFull: Bool)
         case wouldBlock, endOfStream, failed, noMemory
@@ -29,7 +30,9 @@ extension ProxyWorker {
         }
         if count == 0 { return .noMemory }
         let outcome = withUnsafeMutablePointer(to: &vectors) {
-            $0.withMemoryRebound(to: iovec.self, capacity: 8) { Socket.receive(fd, into: $0, count) }
+            $0.withMemoryRebound(to: iovec.self, capacity: 8) {
+                Socket.receive(fd, into: $0, count)
+            }
         }
         var left = 0
         if case .bytes(let n) = outcome { left = n }
@@ -52,11 +55,16 @@ extension ProxyWorker {
 
     /// What became of a buffer of chunked bytes.
     struct ChunkRelay {
-        enum Outcome { case more, end, invalid(HeadFault), noMemory }
+        enum Outcome {
+            case more, end
+            case invalid(HeadFault)
+            case noMemory
+        }
         var outcome = Outcome.more
         var consumed = 0
         var payload = 0
-        /// A block made for the trailer section, the caller's to release; `BlockPool.none` for none.
+        /// A block made for the trailer section, the caller's to release; `BlockPool.none` for
+        /// none.
         var made = BlockPool.none
     }
 
@@ -64,11 +72,12 @@ extension ProxyWorker {
         if relay.made != BlockPool.none { blocks.release(relay.made) }
     }
 
-    /// Goes over chunked bytes and collects in `batch` what is passed on: the bytes as they came but for
-    /// extensions and refused trailer fields, or with `payloadOnly` the payload alone. Payload
-    /// goes to `capture` too, where there is one.
+    /// Goes over chunked bytes and collects in `batch` what is passed on: the bytes as they came
+    /// but for extensions and refused trailer fields, or with `payloadOnly` the payload alone.
+    /// Payload goes to `capture` too, where there is one.
     func relayChunks(
-        _ chunks: inout ChunkedReader, _ trailers: inout Int32, _ trailerBytes: inout UInt32, input: Slice,
+        _ chunks: inout ChunkedReader, _ trailers: inout Int32, _ trailerBytes: inout UInt32,
+        input: Slice,
         payloadOnly: Bool, capture: inout UInt32
     ) -> ChunkRelay {
         var relay = ChunkRelay()
@@ -80,7 +89,9 @@ extension ProxyWorker {
         func flush() {
             if runEnd > runStart {
                 batch.add(
-                    Slice(slot: input.slot, offset: Int(input.offset) + runStart, count: runEnd - runStart), blocks)
+                    Slice(
+                        slot: input.slot, offset: Int(input.offset) + runStart,
+                        count: runEnd - runStart), blocks)
             }
         }
         func pass(_ start: Int, _ end: Int) {
@@ -141,7 +152,8 @@ extension ProxyWorker {
 
     /// Ends a chunked body: the trailer fields that may pass, and the empty line.
     private func writeTrailers(
-        _ trailers: inout Int32, _ trailerBytes: inout UInt32, _ relay: inout ChunkRelay, _ capture: inout UInt32
+        _ trailers: inout Int32, _ trailerBytes: inout UInt32, _ relay: inout ChunkRelay,
+        _ capture: inout UInt32
     ) {
         guard trailers >= 0 else {
             batch.add(crlf, blocks)
@@ -152,7 +164,8 @@ extension ProxyWorker {
             trailers = -1
             trailerBytes = 0
         }
-        let section = UnsafeRawBufferPointer(start: largeHeads.pointer(trailers), count: Int(trailerBytes))
+        let section = UnsafeRawBufferPointer(
+            start: largeHeads.pointer(trailers), count: Int(trailerBytes))
         switch TrailerParser.parse(section, into: trailerFields, limits: trailerLimits) {
         case .complete: break
         case .incomplete: relay.outcome = .invalid(.badTrailer)
@@ -176,7 +189,9 @@ extension ProxyWorker {
         batch.add(Slice(slot: relay.made, offset: 0, count: writer.count), blocks)
         if fieldBytes > 0, capture != MirrorTap.none, let tap {
             let slice = Slice(slot: relay.made, offset: 0, count: fieldBytes)
-            if !tap.append(slice, .trailer, to: capture, blocks, slices) { capture = MirrorTap.none }
+            if !tap.append(slice, .trailer, to: capture, blocks, slices) {
+                capture = MirrorTap.none
+            }
         }
     }
 
@@ -192,8 +207,10 @@ extension ProxyWorker {
             closeClient(slot)
             return
         }
-        let clientDone = client.pointee.flags.contains(.ended) && upstreams[upstream].pointee.out.isEmpty
-        let upstreamDone = upstreams[upstream].pointee.flags.contains(.answerEnded) && client.pointee.out.isEmpty
+        let clientDone =
+            client.pointee.flags.contains(.ended) && upstreams[upstream].pointee.out.isEmpty
+        let upstreamDone =
+            upstreams[upstream].pointee.flags.contains(.answerEnded) && client.pointee.out.isEmpty
         if clientDone, upstreamDone { closeClient(slot) }
     }
 
@@ -205,7 +222,8 @@ extension ProxyWorker {
                 slot: client.pointee.inSlot, offset: Int(client.pointee.inStart),
                 count: Int(client.pointee.inEnd - client.pointee.inStart))
             batch.add(input, blocks)
-            let outcome = batch.send(to: peer.pointee.fd, canSend: true, queue: &peer.pointee.out, blocks, slices)
+            let outcome = batch.send(
+                to: peer.pointee.fd, canSend: true, queue: &peer.pointee.out, blocks, slices)
             releaseInput(slot)
             if outcome == .failed { return false }
         }
@@ -217,7 +235,9 @@ extension ProxyWorker {
             case .bytes(let count, let isFull):
                 counters.add(.bytesIn, UInt64(count))
                 client.pointee.bodyRead += UInt64(count)
-                if !isFull, !client.pointee.flags.contains(.peerClosed) { client.pointee.flags.remove(.readReady) }
+                if !isFull, !client.pointee.flags.contains(.peerClosed) {
+                    client.pointee.flags.remove(.readReady)
+                }
             case .wouldBlock: client.pointee.flags.remove(.readReady)
             case .endOfStream:
                 client.pointee.flags.remove(.readReady)
@@ -226,7 +246,9 @@ extension ProxyWorker {
             case .noMemory: break
             }
         }
-        if client.pointee.flags.contains(.readReady), peer.pointee.out.byteCount < ProxyLimits.queuedBytesMax {
+        if client.pointee.flags.contains(.readReady),
+            peer.pointee.out.byteCount < ProxyLimits.queuedBytesMax
+        {
             goOn(client: slot)
         }
         if client.pointee.flags.contains(.ended), peer.pointee.out.isEmpty,
@@ -249,7 +271,9 @@ extension ProxyWorker {
             case .bytes(let count, let isFull):
                 counters.add(.bytesOut, UInt64(count))
                 client.pointee.answerBytes += UInt64(count)
-                if !isFull, !peer.pointee.flags.contains(.peerClosed) { peer.pointee.flags.remove(.readReady) }
+                if !isFull, !peer.pointee.flags.contains(.peerClosed) {
+                    peer.pointee.flags.remove(.readReady)
+                }
             case .wouldBlock: peer.pointee.flags.remove(.readReady)
             case .endOfStream:
                 peer.pointee.flags.remove(.readReady)
@@ -258,7 +282,9 @@ extension ProxyWorker {
             case .noMemory: break
             }
         }
-        if peer.pointee.flags.contains(.readReady), client.pointee.out.byteCount < ProxyLimits.queuedBytesMax {
+        if peer.pointee.flags.contains(.readReady),
+            client.pointee.out.byteCount < ProxyLimits.queuedBytesMax
+        {
             goOn(upstream: upstream)
         }
         if peer.pointee.flags.contains(.answerEnded), client.pointee.out.isEmpty,
@@ -271,7 +297,9 @@ extension ProxyWorker {
     }
 
     /// One read and one send of a tunnel; a failed send counts as a failed read.
-    private func passTunnel(_ source: Int32, _ destination: Int32, _ queue: inout SliceQueue) -> BlockRead {
+    private func passTunnel(_ source: Int32, _ destination: Int32, _ queue: inout SliceQueue)
+        -> BlockRead
+    {
         let read = receiveBlocks(source, limit: .max)
         guard case .bytes = read else { return read }
         let parts = batch.count

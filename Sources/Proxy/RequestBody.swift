@@ -3,8 +3,8 @@ import HTTP
 import Mirror
 
 extension ProxyWorker {
-    /// Takes what is there of a body with Content-Length off the input; an empty slice where there is none.
-    /// The slice's block stays the input's until `afterRequestBytes`.
+    /// Takes what is there of a body with Content-Length off the input; an empty slice where there
+    /// is none. The slice's block stays the input's until `afterRequestBytes`.
     func takeBufferedLength(_ slot: Int) -> Slice {
         let client = clients[slot]
         let there = UInt64(client.pointee.inEnd - client.pointee.inStart)
@@ -12,7 +12,8 @@ extension ProxyWorker {
             return Slice(slot: 0, offset: 0, count: 0)
         }
         let count = Int(min(there, client.pointee.bodyLeft))
-        let slice = Slice(slot: client.pointee.inSlot, offset: Int(client.pointee.inStart), count: count)
+        let slice = Slice(
+            slot: client.pointee.inSlot, offset: Int(client.pointee.inStart), count: count)
         client.pointee.inStart += UInt32(count)
         client.pointee.bodyLeft -= UInt64(count)
         client.pointee.bodyRead += UInt64(count)
@@ -21,7 +22,8 @@ extension ProxyWorker {
         return slice
     }
 
-    /// After bytes of the request were handed on: lets go of an empty input, and ends the request where it is whole.
+    /// After bytes of the request were handed on: lets go of an empty input, and ends the request
+    /// where it is whole.
     func afterRequestBytes(_ slot: Int) {
         let client = clients[slot]
         guard client.pointee.state == .exchange else { return }
@@ -32,20 +34,25 @@ extension ProxyWorker {
             let id = client.pointee.capture
             client.pointee.capture = MirrorTap.none
             let copies = tap.finish(id, now: readClock(), blocks, slices)
-            if client.pointee.log != AccessLog.none { log?.awaitShadows(client.pointee.log, copies) }
+            if client.pointee.log != AccessLog.none {
+                log?.awaitShadows(client.pointee.log, copies)
+            }
         }
         if client.pointee.upstream >= 0 {
             schedule(upstream: Int(client.pointee.upstream), ms: settings.limits.answerTimeoutMs)
         }
     }
 
-    /// Moves the request's body on: from the socket through blocks to the upstream, as far as both allow.
+    /// Moves the request's body on: from the socket through blocks to the upstream, as far as both
+    /// allow.
     func pumpRequest(_ slot: Int) {
         let client = clients[slot]
         var rounds = 0
         while client.pointee.state == .exchange, !client.pointee.flags.contains(.requestRead) {
             let upstream = Int(client.pointee.upstream)
-            guard upstream >= 0, !upstreams[upstream].pointee.flags.contains(.writeFailed) else { return }
+            guard upstream >= 0, !upstreams[upstream].pointee.flags.contains(.writeFailed) else {
+                return
+            }
             guard upstreams[upstream].pointee.out.byteCount < ProxyLimits.queuedBytesMax else {
                 // The upstream is slow, not the client.
                 pause(client: slot)
@@ -79,7 +86,8 @@ extension ProxyWorker {
     /// Moves the deadline of a body that makes progress.
     private func noteProgress(_ slot: Int) {
         let client = clients[slot]
-        guard client.pointee.state == .exchange, client.pointee.progress >= ProxyLimits.progressBytesMin,
+        guard client.pointee.state == .exchange,
+            client.pointee.progress >= ProxyLimits.progressBytesMin,
             !client.pointee.flags.contains(.requestRead)
         else { return }
         client.pointee.progress = 0
@@ -143,7 +151,8 @@ extension ProxyWorker {
         }
     }
 
-    /// Passes a run of a body with Content-Length straight from socket to socket, several blocks at a time.
+    /// Passes a run of a body with Content-Length straight from socket to socket, several blocks at
+    /// a time.
     private func passDirectly(_ slot: Int, _ upstream: Int) -> Bool {
         let client = clients[slot]
         let step = receiveBlocks(client.pointee.fd, limit: client.pointee.bodyLeft)
@@ -153,7 +162,9 @@ extension ProxyWorker {
             client.pointee.bodyLeft -= UInt64(count)
             client.pointee.bodyRead += UInt64(count)
             client.pointee.progress &+= UInt32(count)
-            if !isFull, !client.pointee.flags.contains(.peerClosed) { client.pointee.flags.remove(.readReady) }
+            if !isFull, !client.pointee.flags.contains(.peerClosed) {
+                client.pointee.flags.remove(.readReady)
+            }
             if client.pointee.bodyLeft == 0 { client.pointee.flags.insert(.requestRead) }
             let parts = batch.count
             for place in 0..<parts { headParts[place] = batch[place] }

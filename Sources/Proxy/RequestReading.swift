@@ -12,7 +12,9 @@ extension ProxyWorker {
         }
         if !readiness.isDisjoint(with: [.readable, .peerClosed, .hangUp]) {
             client.pointee.flags.insert(.readReady)
-            if !readiness.isDisjoint(with: [.peerClosed, .hangUp]) { client.pointee.flags.insert(.peerClosed) }
+            if !readiness.isDisjoint(with: [.peerClosed, .hangUp]) {
+                client.pointee.flags.insert(.peerClosed)
+            }
         }
         if readiness.contains(.writable), !client.pointee.out.isEmpty {
             flushClient(slot)
@@ -50,7 +52,9 @@ extension ProxyWorker {
 
     private func waitForHead(_ slot: Int) {
         let client = clients[slot]
-        if client.pointee.flags.contains(.ended) || (isDraining && client.pointee.inStart == client.pointee.inEnd) {
+        if client.pointee.flags.contains(.ended)
+            || (isDraining && client.pointee.inStart == client.pointee.inEnd)
+        {
             closeClient(slot)
             return
         }
@@ -63,7 +67,8 @@ extension ProxyWorker {
         }
     }
 
-    /// Reads once into the input. False where nothing came: the reason is in the flags, or the connection is closed.
+    /// Reads once into the input. False where nothing came: the reason is in the flags, or the
+    /// connection is closed.
     func fillInput(_ slot: Int) -> Bool {
         let client = clients[slot]
         guard let space = inputSpace(slot) else { return false }
@@ -113,7 +118,8 @@ extension ProxyWorker {
         }
         if client.pointee.largeHead >= 0 { return inputSpace(slot) }
         let start = blocks.pointer(client.pointee.inSlot) + Int(client.pointee.inEnd)
-        return UnsafeMutableRawBufferPointer(start: start, count: blockBytes - Int(client.pointee.inEnd))
+        return UnsafeMutableRawBufferPointer(
+            start: start, count: blockBytes - Int(client.pointee.inEnd))
     }
 
     /// Moves an unfinished head to where it can grow: a fresh block, or a larger buffer.
@@ -212,7 +218,9 @@ extension ProxyWorker {
         if head.method.isIdempotent { client.pointee.flags.insert(.idempotent) }
         let route = router.route(head, bytes)
         client.pointee.route = UInt16(truncatingIfNeeded: route)
-        if let log { client.pointee.log = log.begin(head, bytes, route: route, client.pointee.address) }
+        if let log {
+            client.pointee.log = log.begin(head, bytes, route: route, client.pointee.address)
+        }
         switch head.framing {
         case .length(let length): client.pointee.bodyLeft = length
         case .chunked: client.pointee.flags.insert(.requestChunked)
@@ -245,7 +253,9 @@ extension ProxyWorker {
             }
         }
         let limit = settings.limits.bodyBytes
-        if limit > 0, case .length(let length) = head.framing, length > UInt64(limit) { return .bodyTooLarge }
+        if limit > 0, case .length(let length) = head.framing, length > UInt64(limit) {
+            return .bodyTooLarge
+        }
         return nil
     }
 
@@ -257,7 +267,9 @@ extension ProxyWorker {
         let count = Int(client.pointee.inEnd - client.pointee.inStart)
         let source = largeHeads.pointer(client.pointee.largeHead) + Int(client.pointee.inStart)
         let block = count > 0 ? blocks.take() : BlockPool.none
-        if count > 0, block != BlockPool.none { blocks.pointer(block).copyMemory(from: source, byteCount: count) }
+        if count > 0, block != BlockPool.none {
+            blocks.pointer(block).copyMemory(from: source, byteCount: count)
+        }
         largeHeads.giveBack(client.pointee.largeHead)
         client.pointee.largeHead = -1
         client.pointee.inSlot = block
@@ -271,10 +283,12 @@ extension ProxyWorker {
         }
     }
 
-    /// Writes the head for the upstream, sends it with what is there of the body, and shows it to the mirror.
+    /// Writes the head for the upstream, sends it with what is there of the body, and shows it to
+    /// the mirror.
     private func forward(_ slot: Int, _ bytes: UnsafeRawPointer, headBytes: Int, route: Int) {
         let client = clients[slot]
-        guard let headSlices = writeRequestHead(slot, bytes, headBytes: headBytes, route: route) else {
+        guard let headSlices = writeRequestHead(slot, bytes, headBytes: headBytes, route: route)
+        else {
             consumeHead(slot, headBytes)
             gatewayAnswer(slot, .noMemory)
             return
@@ -284,7 +298,8 @@ extension ProxyWorker {
         guard upstream >= 0 else {
             releaseHead(headSlices)
             consumeHead(slot, headBytes)
-            gatewayAnswer(slot, upstream == Self.upstreamRefusedAtOnce ? .upstreamRefused : .noUpstream)
+            gatewayAnswer(
+                slot, upstream == Self.upstreamRefusedAtOnce ? .upstreamRefused : .noUpstream)
             return
         }
         client.pointee.upstream = Int32(upstream)
@@ -311,7 +326,8 @@ extension ProxyWorker {
         }
     }
 
-    /// Writes the forwarded head into blocks, listed in `headParts`. Returns how many; nil where no block is left.
+    /// Writes the forwarded head into blocks, listed in `headParts`. Returns how many; nil where no
+    /// block is left.
     private func writeRequestHead(
         _ slot: Int, _ bytes: UnsafeRawPointer, headBytes: Int, route: Int
     ) -> Int? {
@@ -320,7 +336,8 @@ extension ProxyWorker {
         let memory = blocks.pointer(block)
         var writer = HeadWriter(UnsafeMutableRawBufferPointer(start: memory, count: blockBytes))
         forwarding.writeRequest(
-            requestHead, bytes, headBytes: headBytes, route: route, client: clients[slot].pointee.address,
+            requestHead, bytes, headBytes: headBytes, route: route,
+            client: clients[slot].pointee.address,
             into: &writer)
         if !writer.overflowed {
             headParts[0] = Slice(slot: block, offset: 0, count: writer.count)
@@ -340,7 +357,8 @@ extension ProxyWorker {
         var writer = HeadWriter(
             UnsafeMutableRawBufferPointer(start: memory, count: largeHeads.byteCount))
         forwarding.writeRequest(
-            requestHead, bytes, headBytes: headBytes, route: route, client: clients[slot].pointee.address,
+            requestHead, bytes, headBytes: headBytes, route: route,
+            client: clients[slot].pointee.address,
             into: &writer)
         guard !writer.overflowed else { return nil }
         var offset = 0
@@ -365,14 +383,18 @@ extension ProxyWorker {
     }
 
     /// Lets the mirror choose the request, and lends it what was sent so far.
-    private func mirror(_ slot: Int, _ bytes: UnsafeRawPointer, route: Int, headSlices: Int, body: Slice) {
+    private func mirror(
+        _ slot: Int, _ bytes: UnsafeRawPointer, route: Int, headSlices: Int, body: Slice
+    ) {
         guard let tap else { return }
         let client = clients[slot]
         let choice = tap.choose(route: route, head: requestHead, bytes: bytes)
         if choice.isEligible { client.pointee.flags.insert(.eligible) }
         guard choice.lanes != 0 else { return }
         client.pointee.flags.insert(.mirrored)
-        let announced = client.pointee.flags.contains(.requestChunked) ? 0 : client.pointee.bodyLeft + UInt64(body.count)
+        let announced =
+            client.pointee.flags.contains(.requestChunked)
+            ? 0 : client.pointee.bodyLeft + UInt64(body.count)
         let id = tap.open(
             choice.lanes, route: route, bodyBytes: announced, hasBody: requestHead.framing != .none,
             log: client.pointee.log)

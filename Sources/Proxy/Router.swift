@@ -102,12 +102,15 @@ final class Router {
             conditions: route.headers.map {
                 Condition(name: PreparedBytes($0.name), value: $0.value.map { PreparedBytes($0) })
             },
-            isCatchAll: route.host == nil && route.path == .any && route.methods.isEmpty && route.headers.isEmpty)
+            isCatchAll: route.host == nil && route.path == .any && route.methods.isEmpty
+                && route.headers.isEmpty)
     }
 
     /// The index of the route for `head`, which was parsed from `bytes`.
     func route(_ head: RequestHead, _ bytes: UnsafeRawPointer) -> Int {
-        for index in 0..<count where entries[index].isCatchAll || matches(index, head, bytes) { return index }
+        for index in 0..<count where entries[index].isCatchAll || matches(index, head, bytes) {
+            return index
+        }
         return count - 1
     }
 
@@ -152,18 +155,22 @@ final class Router {
         }
     }
 
-    private func matchesMethod(_ index: Int, _ head: RequestHead, _ bytes: UnsafeRawPointer) -> Bool {
+    private func matchesMethod(_ index: Int, _ head: RequestHead, _ bytes: UnsafeRawPointer) -> Bool
+    {
         let start = bytes + head.methodRange.start
         let count = Int(head.methodRange.count)
         let methods = entries[index].methods
         return methods.isEmpty || methods.contains { $0.equals(start, count) }
     }
 
-    private func matchesFields(_ index: Int, _ head: RequestHead, _ bytes: UnsafeRawPointer) -> Bool {
+    private func matchesFields(_ index: Int, _ head: RequestHead, _ bytes: UnsafeRawPointer) -> Bool
+    {
         entries[index].conditions.allSatisfy { condition in
             for position in 0..<head.fields.count {
                 let field = head.fields[position]
-                guard condition.name.equalsIgnoringCase(bytes + field.name.start, Int(field.name.count))
+                guard
+                    condition.name.equalsIgnoringCase(
+                        bytes + field.name.start, Int(field.name.count))
                 else { continue }
                 guard let value = condition.value else { return true }
                 if value.equals(bytes + field.value.start, Int(field.value.count)) { return true }

@@ -9,8 +9,9 @@ extension ProxyWorker {
     static let upstreamRefusedAtOnce = -1
     static let noUpstreamToTry = -2
 
-    /// A connection to `target`: the one used last of those that are idle, else a new one being made.
-    /// With `checkFirst` a pooled one is asked whether it still lives: what goes out on it cannot be sent again.
+    /// A connection to `target`: the one used last of those that are idle, else a new one being
+    /// made. With `checkFirst` a pooled one is asked whether it still lives: what goes out on it
+    /// cannot be sent again.
     func acquireUpstream(_ target: Int, checkFirst: Bool) -> Int {
         while pools[target].first >= 0 {
             let slot = Int(pools[target].first)
@@ -30,7 +31,8 @@ extension ProxyWorker {
         return connectUpstream(target, addressIndex: 0)
     }
 
-    /// A new connection to the target's address number `addressIndex`, or to the next that does not refuse at once.
+    /// A new connection to the target's address number `addressIndex`, or to the next that does not
+    /// refuse at once.
     func connectUpstream(_ target: Int, addressIndex first: Int) -> Int {
         var answer = Self.noUpstreamToTry
         var addressIndex = first
@@ -57,7 +59,8 @@ extension ProxyWorker {
             upstreams[slot].pointee.addressIndex = UInt8(truncatingIfNeeded: addressIndex)
             do throws(SystemError) {
                 try epoll.add(
-                    fd, Token(kind: Kind.upstream, slot: slot, generation: upstreams.generation(slot)))
+                    fd,
+                    Token(kind: Kind.upstream, slot: slot, generation: upstreams.generation(slot)))
             } catch {
                 close(fd)
                 upstreams.remove(slot)
@@ -100,12 +103,14 @@ extension ProxyWorker {
         let upstream = upstreams[slot]
         let target = Int(upstream.pointee.target)
         if upstream.pointee.poolPrevious >= 0 {
-            upstreams[Int(upstream.pointee.poolPrevious)].pointee.poolNext = upstream.pointee.poolNext
+            upstreams[Int(upstream.pointee.poolPrevious)].pointee.poolNext =
+                upstream.pointee.poolNext
         } else {
             pools[target].first = upstream.pointee.poolNext
         }
         if upstream.pointee.poolNext >= 0 {
-            upstreams[Int(upstream.pointee.poolNext)].pointee.poolPrevious = upstream.pointee.poolPrevious
+            upstreams[Int(upstream.pointee.poolNext)].pointee.poolPrevious =
+                upstream.pointee.poolPrevious
         }
         pools[target].count -= 1
         counters[.upstreamIdle].subtract()
@@ -126,7 +131,9 @@ extension ProxyWorker {
     func closeUpstream(_ slot: Int) {
         let upstream = upstreams[slot]
         if upstream.pointee.state == .idle { unpool(slot) }
-        if upstream.pointee.client >= 0 { clients[Int(upstream.pointee.client)].pointee.upstream = -1 }
+        if upstream.pointee.client >= 0 {
+            clients[Int(upstream.pointee.client)].pointee.upstream = -1
+        }
         releaseUpstreamInput(slot)
         slices.clear(&upstream.pointee.out, blocks)
         slices.clear(&upstream.pointee.replay, blocks)
@@ -140,15 +147,16 @@ extension ProxyWorker {
 
     // MARK: Sending
 
-    /// Keeps what `batch` holds for a second try: only a connection that served before may turn out dead,
-    /// and only a whole request that may be sent twice is sent again.
+    /// Keeps what `batch` holds for a second try: only a connection that served before may turn out
+    /// dead, and only a whole request that may be sent twice is sent again.
     func keepForReplay(_ slot: Int, _ upstream: Int) {
         let wanted: ClientFlags = [.idempotent, .requestRead]
         guard upstreams[upstream].pointee.flags.contains(.reused),
             clients[slot].pointee.flags.isSuperset(of: wanted),
             blocks.freeCount > blocks.count / ProxyLimits.retryReserveShare
         else { return }
-        for place in 0..<batch.count where !slices.append(batch[place], to: &upstreams[upstream].pointee.replay, blocks) {
+        for place in 0..<batch.count
+        where !slices.append(batch[place], to: &upstreams[upstream].pointee.replay, blocks) {
             slices.clear(&upstreams[upstream].pointee.replay, blocks)
             return
         }
@@ -167,7 +175,8 @@ extension ProxyWorker {
         return outcome != .failed || upstreamWriteFailed(slot)
     }
 
-    /// A write failed: the upstream has closed, perhaps after an early answer that is still to be read.
+    /// A write failed: the upstream has closed, perhaps after an early answer that is still to be
+    /// read.
     private func upstreamWriteFailed(_ slot: Int) -> Bool {
         let upstream = upstreams[slot]
         let client = Int(upstream.pointee.client)
@@ -245,7 +254,8 @@ extension ProxyWorker {
         }
     }
 
-    /// The connect failed: the next address, else the answer `fault`. Nothing was sent, so any request may go on.
+    /// The connect failed: the next address, else the answer `fault`. Nothing was sent, so any
+    /// request may go on.
     private func connectFailed(_ slot: Int, _ fault: GatewayFault) {
         counters.add(.upstreamConnectFailures)
         let upstream = upstreams[slot]
@@ -289,7 +299,9 @@ extension ProxyWorker {
                 closeUpstream(slot)
                 return
             }
-            if upstream.pointee.state == .active, !clients[client].pointee.flags.contains(.requestRead) {
+            if upstream.pointee.state == .active,
+                !clients[client].pointee.flags.contains(.requestRead)
+            {
                 // The answer's time counts from the request's end.
                 schedule(upstream: slot, ms: settings.limits.answerTimeoutMs)
                 return
@@ -303,8 +315,8 @@ extension ProxyWorker {
         }
     }
 
-    /// The upstream failed before its answer was whole. Sends the request again where that is safe, else
-    /// answers 502, or cuts the answer off where it has begun.
+    /// The upstream failed before its answer was whole. Sends the request again where that is safe,
+    /// else answers 502, or cuts the answer off where it has begun.
     func upstreamFailed(_ slot: Int, _ fault: GatewayFault) {
         let upstream = upstreams[slot]
         let client = Int(upstream.pointee.client)
@@ -317,7 +329,8 @@ extension ProxyWorker {
             cutOff(client)
             return
         }
-        let mayRetry = !upstream.pointee.flags.contains(.answered) && !upstream.pointee.replay.isEmpty
+        let mayRetry =
+            !upstream.pointee.flags.contains(.answered) && !upstream.pointee.replay.isEmpty
         if mayRetry {
             let next = connectUpstream(Int(upstream.pointee.target), addressIndex: 0)
             if next >= 0 {

@@ -4,14 +4,17 @@ public import CoreLoop
 public struct TargetSettings: Sendable, Equatable {
     /// The name that routes and `traffic_mirror` use.
     public var id: String
-    /// Host and port of `base_url`, in the form that a Host field takes (`127.0.0.1:9001`, `[::1]:80`, `app:80`).
+    /// Host and port of `base_url`, in the form that a Host field takes (`127.0.0.1:9001`,
+    /// `[::1]:80`, `app:80`).
     public var authority: String
     /// Host alone and port, for name resolution; the host is an IP literal or a DNS name.
     public var host: String
     public var port: UInt16
-    /// The path of `base_url` without its closing slash; empty where there is none. Put before each request's path.
+    /// The path of `base_url` without its closing slash; empty where there is none. Put before each
+    /// request's path.
     public var pathPrefix: String
-    /// Where to connect, in order of preference. Empty until resolved; IP literals and Unix sockets are resolved by the configuration.
+    /// Where to connect, in order of preference. Empty until resolved; IP literals and Unix sockets
+    /// are resolved by the configuration.
     public var addresses: [SocketAddress]
 
     public init(

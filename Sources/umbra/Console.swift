@@ -8,7 +8,9 @@ enum Console {
     enum Level: String { case info = "INFO", warn = "WARN", error = "ERROR" }
 
     /// One line of the gateway's own log.
-    static func log(_ level: Level, _ text: String) { error("\(level.rawValue) umbra::gateway \(text)") }
+    static func log(_ level: Level, _ text: String) {
+        error("\(level.rawValue) umbra::gateway \(text)")
+    }
 
     static func write(_ text: String, to fd: Int32) {
         var bytes = Array(text.utf8)[...]
@@ -30,7 +32,8 @@ struct Arguments {
 
     struct Fault: Error { let text: String }
 
-    /// Reads `words`, of which `valued` take a value and `flags` none; anything else is an error that says so.
+    /// Reads `words`, of which `valued` take a value and `flags` none; anything else is an error
+    /// that says so.
     init(_ words: [String], valued: Set<String>, flags known: Set<String>) throws(Fault) {
         var index = 0
         while index < words.count {
@@ -67,7 +70,9 @@ struct Arguments {
     func number(_ name: String, in range: ClosedRange<Int>) throws(Fault) -> Int? {
         guard let text = values[name] else { return nil }
         guard let number = Int(text), range.contains(number) else {
-            throw Fault(text: "\(name) takes a whole number from \(range.lowerBound) to \(range.upperBound)")
+            throw Fault(
+                text: "\(name) takes a whole number from \(range.lowerBound) to \(range.upperBound)"
+            )
         }
         return number
     }

@@ -42,13 +42,15 @@ enum GatewayCommand {
     }
 
     private static func serve(_ words: [String]) throws(Arguments.Fault) -> Int32 {
-        let arguments = try Arguments(words, valued: ["--policy-config", "--port", "--listen"], flags: [])
+        let arguments = try Arguments(
+            words, valued: ["--policy-config", "--port", "--listen"], flags: [])
         if arguments.has("--help") {
             Console.out(help)
             return 0
         }
         guard let file = arguments.value("--policy-config") else {
-            throw Arguments.Fault(text: "--policy-config FILE is missing; 'umbra gateway --help' says more")
+            throw Arguments.Fault(
+                text: "--policy-config FILE is missing; 'umbra gateway --help' says more")
         }
         var listen: [SocketAddress]?
         if let text = arguments.value("--listen") {
@@ -67,7 +69,9 @@ enum GatewayCommand {
             Console.log(.error, "\(file) is not valid: nothing was started")
             return 2
         }
-        for finding in ConfigurationReader.resolveTargets(&settings) { Console.error(finding.text(file: file)) }
+        for finding in ConfigurationReader.resolveTargets(&settings) {
+            Console.error(finding.text(file: file))
+        }
         guard settings.targets.contains(where: { !$0.addresses.isEmpty }) else {
             Console.log(.error, "no target has an address: nothing was started")
             return 2
@@ -82,7 +86,8 @@ enum GatewayCommand {
     }
 
     private static func status(_ words: [String]) throws(Arguments.Fault) -> Int32 {
-        let arguments = try Arguments(words, valued: ["--policy-config", "--admin"], flags: ["--json"])
+        let arguments = try Arguments(
+            words, valued: ["--policy-config", "--admin"], flags: ["--json"])
         if arguments.has("--help") {
             Console.out(help)
             return 0
@@ -101,10 +106,13 @@ enum GatewayCommand {
                 return 2
             }
             address = settings.admin.listen
-            if let name = settings.admin.tokenVariable { token = getenv(name).map { String(cString: $0) } }
+            if let name = settings.admin.tokenVariable {
+                token = getenv(name).map { String(cString: $0) }
+            }
         }
         guard let address else {
-            throw Arguments.Fault(text: "the configuration switches the admin listener off: there is nobody to ask")
+            throw Arguments.Fault(
+                text: "the configuration switches the admin listener off: there is nobody to ask")
         }
         let path = arguments.has("--json") ? "/status" : "/status?format=text"
         switch StatusClient.get(path, from: address, token: token) {

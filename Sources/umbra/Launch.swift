@@ -4,10 +4,11 @@ import CoreLoop
 import Proxy
 import Upstream
 
-/// Everything a role needs to know that is no shared memory: passed in a memfd, so that every process reads the
-/// same configuration, whatever happens to the file meanwhile.
+/// Everything a role needs to know that is no shared memory: passed in a memfd, so that every
+/// process reads the same configuration, whatever happens to the file meanwhile.
 ///
-/// Form: one line `workers N`, one line `target INDEX ADDRESS …` for each target, an empty line, the YAML document.
+/// Form: one line `workers N`, one line `target INDEX ADDRESS …` for each target, an empty line,
+/// the YAML document.
 struct Launch {
     var settings: GatewaySettings
     var workers: Int
@@ -28,14 +29,17 @@ struct Launch {
         let fd = try check(memfd_create("umbra-launch", UMBRA_MFD_CLOEXEC), "memfd_create")
         var start = 0
         while start < bytes.count {
-            let count = bytes.withUnsafeBytes { CLinux.write(fd, $0.baseAddress! + start, bytes.count - start) }
+            let count = bytes.withUnsafeBytes {
+                CLinux.write(fd, $0.baseAddress! + start, bytes.count - start)
+            }
             if count < 0 { throw SystemError("write(memfd)") }
             start += count
         }
         return fd
     }
 
-    /// Reads the page that the supervisor wrote. Traps on anything else: only the supervisor starts a role.
+    /// Reads the page that the supervisor wrote. Traps on anything else: only the supervisor starts
+    /// a role.
     static func read(_ fd: Int32) -> Launch {
         var status = stat()
         precondition(fstat(fd, &status) == 0, "a role needs its launch page")
@@ -51,7 +55,11 @@ struct Launch {
             if line.isEmpty { break }
             let words = line.split(separator: " ")
             if words[0] == "workers" { workers = Int(words[1])! }
-            if words[0] == "target" { addresses[Int(words[1])!] = words.dropFirst(2).compactMap { SocketAddress(String($0)) } }
+            if words[0] == "target" {
+                addresses[Int(words[1])!] = words.dropFirst(2).compactMap {
+                    SocketAddress(String($0))
+                }
+            }
         }
         let document = Array(bytes[start...])
         let result = ConfigurationReader.read(text: document, file: "launch page")

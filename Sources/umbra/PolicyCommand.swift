@@ -12,12 +12,14 @@ enum PolicyCommand {
 
     static func run(_ words: [String]) -> Int32 {
         guard words.first == "lint" else {
-            Console.error(words.first == "--help" ? help : "umbra policy: the command is 'lint'.\n\n\(help)")
+            Console.error(
+                words.first == "--help" ? help : "umbra policy: the command is 'lint'.\n\n\(help)")
             return words.first == "--help" ? 0 : 2
         }
         let arguments: Arguments
         do {
-            arguments = try Arguments(Array(words.dropFirst()), valued: ["--file"], flags: ["--json"])
+            arguments = try Arguments(
+                Array(words.dropFirst()), valued: ["--file"], flags: ["--json"])
         } catch {
             Console.error("umbra policy lint: \(error.text)")
             return 2
@@ -32,7 +34,8 @@ enum PolicyCommand {
         }
         let result = ConfigurationReader.readFile(file)
         Console.write(
-            arguments.has("--json") ? LintReport.json(result) + "\n" : LintReport.text(result), to: 1)
+            arguments.has("--json") ? LintReport.json(result) + "\n" : LintReport.text(result),
+            to: 1)
         return result.settings == nil ? 2 : 0
     }
 }

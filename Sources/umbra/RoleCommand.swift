@@ -8,7 +8,8 @@ import Upstream
 /// Set by SIGTERM and SIGINT in a role: end in order.
 nonisolated(unsafe) private var stopRequested: Int32 = 0
 
-/// The processes that the supervisor starts: `umbra role worker|shadow|admin --index N --parent PID`.
+/// The processes that the supervisor starts: `umbra role worker|shadow|admin --index N --parent
+/// PID`.
 enum RoleCommand {
     /// How long a loop waits without events; nobody has to knock louder than this.
     private static let waitMsMax: Int32 = 250
@@ -48,20 +49,25 @@ enum RoleCommand {
     }
 
     private static func mapBoard(_ launch: Launch) throws(SystemError) -> Board {
-        Board.map(try mapForEver(RoleFD.board, Board.byteCount(launch.shape), writable: true), launch.shape)
+        Board.map(
+            try mapForEver(RoleFD.board, Board.byteCount(launch.shape), writable: true),
+            launch.shape)
     }
 
     private static func randomSeed() -> UInt64 { SecureRandom().next() }
 
     // MARK: Worker
 
-    private static func runWorker(_ index: Int, _ launch: Launch, listeners: Int32) throws(SystemError) {
+    private static func runWorker(_ index: Int, _ launch: Launch, listeners: Int32)
+        throws(SystemError)
+    {
         let settings = launch.settings
         let board = try mapBoard(launch)
         pin(index, launch)
         let runtime = settings.runtime
         let blocks = try SharedMemory.map(
-            fd: RoleFD.blocks, byteCount: runtime.blocksPerWorker * runtime.blockBytes, writable: true)
+            fd: RoleFD.blocks, byteCount: runtime.blocksPerWorker * runtime.blockBytes,
+            writable: true)
         var tap: MirrorTap?
         if !settings.shadows.isEmpty {
             let memory = try mapForEver(
@@ -69,13 +75,15 @@ enum RoleCommand {
             var plan = MemoryPlan(base: memory)
             let link = MirrorLink(plan: &plan, depth: runtime.ringDepth)!
             tap = try MirrorTap(
-                worker: index, process: launch.shadowProcess(ofWorker: index), routes: settings.routes.map(\.lanes),
+                worker: index, process: launch.shadowProcess(ofWorker: index),
+                routes: settings.routes.map(\.lanes),
                 link: link, board: board.mirror, wake: Wake(fd: RoleFD.shadowWake),
                 blocksOnLoanMax: runtime.blocksOnLoanMax)
         }
         let log = try openLog(settings, board.workers[index].counters)
         let worker = try ProxyWorker(
-            settings: settings, index: index, board: board, memory: blocks.base, memoryFD: blocks.fd, tap: tap,
+            settings: settings, index: index, board: board, memory: blocks.base,
+            memoryFD: blocks.fd, tap: tap,
             log: log, wakeFD: RoleFD.wake, now: .now(), seed: randomSeed())
         // One listening socket of each address for each worker; this one serves its own, and those
         // that the supervisor has it serve for others.
@@ -108,17 +116,21 @@ enum RoleCommand {
         var fd = STDOUT_FILENO
         if log.path != "-" {
             fd = try check(
-                umbra_open(log.path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0o640), "open(access_log.path)")
+                umbra_open(log.path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0o640),
+                "open(access_log.path)")
         }
         return try AccessLog(
             fd: fd, routes: settings.routes.map(\.name),
-            targets: settings.routes.map { settings.targets[$0.target].id }, shadows: settings.shadows.map(\.targetID),
+            targets: settings.routes.map { settings.targets[$0.target].id },
+            shadows: settings.shadows.map(\.targetID),
             counters: counters)
     }
 
     private static func pin(_ index: Int, _ launch: Launch) {
         let cpus = ProcessControl.affinity()
-        guard launch.settings.runtime.pinCPUs, cpus.count > 1, launch.workers <= cpus.count else { return }
+        guard launch.settings.runtime.pinCPUs, cpus.count > 1, launch.workers <= cpus.count else {
+            return
+        }
         ProcessControl.setAffinity([cpus[index]])
     }
 
@@ -127,13 +139,15 @@ enum RoleCommand {
     private static func runShadow(_ index: Int, _ launch: Launch) throws(SystemError) {
         let settings = launch.settings
         let board = try mapBoard(launch)
-        setpriority(__priority_which_t(PRIO_PROCESS.rawValue), 0, Int32(settings.runtime.shadowNice))
+        setpriority(
+            __priority_which_t(PRIO_PROCESS.rawValue), 0, Int32(settings.runtime.shadowNice))
         let cpus = ProcessControl.affinity()
         if settings.runtime.pinCPUs, cpus.count > launch.workers {
             ProcessControl.setAffinity(Array(cpus[launch.workers...]))
         }
         var limit = rlimit(
-            rlim_cur: rlim_t(settings.runtime.shadowMemoryBytes), rlim_max: rlim_t(settings.runtime.shadowMemoryBytes))
+            rlim_cur: rlim_t(settings.runtime.shadowMemoryBytes),
+            rlim_max: rlim_t(settings.runtime.shadowMemoryBytes))
         setrlimit(__rlimit_resource_t(RLIMIT_DATA.rawValue), &limit)
         let runtime = settings.runtime
         var links: [ShadowLink] = []
@@ -141,17 +155,22 @@ enum RoleCommand {
         for place in workers.indices {
             let first = RoleFD.firstPair + 2 * Int32(place)
             // Mapped for this process's life: they go with it.
-            let blocks = try mapForEver(first, runtime.blocksPerWorker * runtime.blockBytes, writable: false)
-            let memory = try mapForEver(first + 1, MirrorLink.byteCount(depth: runtime.ringDepth), writable: true)
+            let blocks = try mapForEver(
+                first, runtime.blocksPerWorker * runtime.blockBytes, writable: false)
+            let memory = try mapForEver(
+                first + 1, MirrorLink.byteCount(depth: runtime.ringDepth), writable: true)
             var plan = MemoryPlan(base: memory)
             links.append(
                 ShadowLink(
-                    link: MirrorLink(plan: &plan, depth: runtime.ringDepth)!, blocks: UnsafeRawPointer(blocks),
+                    link: MirrorLink(plan: &plan, depth: runtime.ringDepth)!,
+                    blocks: UnsafeRawPointer(blocks),
                     blockBytes: runtime.blockBytes, blockCount: runtime.blocksPerWorker))
         }
         let worker = try ShadowWorker(
-            process: index, epoch: board.mirror.shadowEpochs[index].acquired, links: links, shadows: settings.shadows,
-            targets: settings.targets, board: board.mirror, wakeFD: RoleFD.wake, now: .now(), seed: randomSeed())
+            process: index, epoch: board.mirror.shadowEpochs[index].acquired, links: links,
+            shadows: settings.shadows,
+            targets: settings.targets, board: board.mirror, wakeFD: RoleFD.wake, now: .now(),
+            seed: randomSeed())
         let process = board.shadowProcesses[index]
         process[.state].set(UInt64(ProcessState.running.rawValue))
         worker.run {
@@ -177,9 +196,12 @@ enum RoleCommand {
     private static func runAdmin(_ launch: Launch) throws(SystemError) {
         let board = try mapBoard(launch)
         setpriority(__priority_which_t(PRIO_PROCESS.rawValue), 0, 5)
-        let token = launch.settings.admin.tokenVariable.flatMap { getenv($0) }.map { String(cString: $0) }
+        let token = launch.settings.admin.tokenVariable.flatMap { getenv($0) }.map {
+            String(cString: $0)
+        }
         let server = try AdminServer(
-            settings: launch.settings, board: board, listener: RoleFD.adminListener, token: token, startedAt: Instant.now(),
+            settings: launch.settings, board: board, listener: RoleFD.adminListener, token: token,
+            startedAt: Instant.now(),
             version: umbraVersion)
         board.admin[.state].set(UInt64(ProcessState.running.rawValue))
         while stopRequested == 0 {

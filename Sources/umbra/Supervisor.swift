@@ -5,8 +5,8 @@ import Mirror
 import Proxy
 import Upstream
 
-/// The parent of all roles: opens what must outlive them (listening sockets, shared memory), starts them, and
-/// starts again what dies. It parses nothing that comes from a network.
+/// The parent of all roles: opens what must outlive them (listening sockets, shared memory), starts
+/// them, and starts again what dies. It parses nothing that comes from a network.
 final class Supervisor {
     /// A child that lived this long starts anew at once; sooner, each death doubles the wait.
     static let healthyMs: UInt64 = 1_000
@@ -53,8 +53,8 @@ final class Supervisor {
         var name: String { "\(role.label) \(index)" }
     }
 
-    /// One worker's blocks and link: new for each life of the worker, so that nothing of a former life is written
-    /// over while a shadow process may still read it.
+    /// One worker's blocks and link: new for each life of the worker, so that nothing of a former
+    /// life is written over while a shadow process may still read it.
     final class Region {
         let blocks: SharedMemory
         let blocksReadOnly: Int32
@@ -66,7 +66,8 @@ final class Supervisor {
         init(_ launch: Launch, worker: Int) throws(SystemError) {
             let runtime = launch.settings.runtime
             blocks = try .create(
-                name: "umbra-blocks-\(worker)", byteCount: runtime.blocksPerWorker * runtime.blockBytes)
+                name: "umbra-blocks-\(worker)",
+                byteCount: runtime.blocksPerWorker * runtime.blockBytes)
             blocksReadOnly = try blocks.openReadOnly()
             if launch.settings.shadows.isEmpty {
                 linkMemory = nil
@@ -74,7 +75,8 @@ final class Supervisor {
                 link = nil
             } else {
                 let memory = try SharedMemory.create(
-                    name: "umbra-link-\(worker)", byteCount: MirrorLink.byteCount(depth: runtime.ringDepth))
+                    name: "umbra-link-\(worker)",
+                    byteCount: MirrorLink.byteCount(depth: runtime.ringDepth))
                 var plan = MemoryPlan(base: memory.base)
                 link = MirrorLink(plan: &plan, depth: runtime.ringDepth)
                 linkFD = memory.fd
@@ -119,11 +121,14 @@ final class Supervisor {
                 do throws(SystemError) {
                     listeners.append(try Socket.listen(on: address, sharesPort: launch.workers > 1))
                 } catch {
-                    Console.log(.error, "cannot listen on \(address.text): \(SystemError.text(error.code))")
+                    Console.log(
+                        .error, "cannot listen on \(address.text): \(SystemError.text(error.code))")
                     throw error
                 }
                 // Port 0: the kernel chose; the other workers bind the same.
-                if worker == 0, address.port == 0 { addresses[place] = try Socket.localAddress(listeners.last!) }
+                if worker == 0, address.port == 0 {
+                    addresses[place] = try Socket.localAddress(listeners.last!)
+                }
             }
         }
         listenText = addresses.map(\.text).joined(separator: ", ")
@@ -131,7 +136,9 @@ final class Supervisor {
             do throws(SystemError) {
                 adminListener = try Socket.listen(on: address, sharesPort: false)
             } catch {
-                Console.log(.error, "cannot listen on admin \(address.text): \(SystemError.text(error.code))")
+                Console.log(
+                    .error,
+                    "cannot listen on admin \(address.text): \(SystemError.text(error.code))")
                 throw error
             }
             children.append(Child(.admin, 0))
@@ -263,7 +270,9 @@ final class Supervisor {
 
     /// The descriptors of a child in the order of `RoleFD`.
     private func descriptors(of child: Child) -> [(fd: Int32, as: Int32)] {
-        var list: [(fd: Int32, as: Int32)] = [(launchFD, RoleFD.launch), (boardMemory.fd, RoleFD.board)]
+        var list: [(fd: Int32, as: Int32)] = [
+            (launchFD, RoleFD.launch), (boardMemory.fd, RoleFD.board),
+        ]
         switch child.role {
         case .worker:
             let region = regions[child.index]
@@ -271,13 +280,18 @@ final class Supervisor {
             list.append((region.blocks.fd, RoleFD.blocks))
             if region.linkFD >= 0 {
                 list.append((region.linkFD, RoleFD.link))
-                list.append((shadowWakes[launch.shadowProcess(ofWorker: child.index)].fd, RoleFD.shadowWake))
+                list.append(
+                    (shadowWakes[launch.shadowProcess(ofWorker: child.index)].fd, RoleFD.shadowWake)
+                )
             }
-            for (place, fd) in listeners.enumerated() { list.append((fd, RoleFD.firstListener + Int32(place))) }
+            for (place, fd) in listeners.enumerated() {
+                list.append((fd, RoleFD.firstListener + Int32(place)))
+            }
         case .shadow:
             list.append((shadowWakes[child.index].fd, RoleFD.wake))
             var place = RoleFD.firstPair
-            for worker in 0..<launch.workers where launch.shadowProcess(ofWorker: worker) == child.index {
+            for worker in 0..<launch.workers
+            where launch.shadowProcess(ofWorker: worker) == child.index {
                 list.append((regions[worker].blocksReadOnly, place))
                 list.append((regions[worker].linkFD, place + 1))
                 place += 2
@@ -309,7 +323,8 @@ final class Supervisor {
         posix_spawnattr_setsigmask(&attributes, &none)
         posix_spawnattr_setflags(&attributes, Int16(POSIX_SPAWN_SETSIGMASK))
         let words = [
-            "umbra", "role", child.role.label, "--index", "\(child.index)", "--parent", "\(parentPID)",
+            "umbra", "role", child.role.label, "--index", "\(child.index)", "--parent",
+            "\(parentPID)",
             "--listeners", "\(listeners.count)",
         ]
         var arguments = words.map { strdup($0) } + [nil]
@@ -359,12 +374,16 @@ final class Supervisor {
     }
 
     private func holdBack(_ child: Child, _ now: UInt64) {
-        child.waitMs = child.waitMs == 0 ? Self.backoffMsFirst : min(child.waitMs * 2, Self.backoffMsMax)
+        child.waitMs =
+            child.waitMs == 0 ? Self.backoffMsFirst : min(child.waitMs * 2, Self.backoffMsMax)
         child.startAtMs = now + child.waitMs
         row(child)[.state].set(UInt64(ProcessState.heldBack.rawValue))
         Console.log(.warn, "\(child.name) dies too fast: held back for \(child.waitMs) ms")
-        if child.role == .worker, child.waitMs > Self.patienceMs, let other = livingWorker(besides: child.index) {
-            Console.log(.warn, "worker \(other) serves the socket of worker \(child.index) meanwhile")
+        if child.role == .worker, child.waitMs > Self.patienceMs,
+            let other = livingWorker(besides: child.index)
+        {
+            Console.log(
+                .warn, "worker \(other) serves the socket of worker \(child.index) meanwhile")
             assignSockets(of: child.index, to: other)
         }
     }
@@ -380,20 +399,23 @@ final class Supervisor {
 
     /// The dead shadow process holds nothing any more: the workers may take their loans back.
     private func shadowDied(_ index: Int) {
-        for (worker, region) in regions.enumerated() where launch.shadowProcess(ofWorker: worker) == index {
+        for (worker, region) in regions.enumerated()
+        where launch.shadowProcess(ofWorker: worker) == index {
             region.link?.attachedEpoch.publish(0)
         }
         for shadow in 0..<launch.shape.mirror.shadows {
             let gauges = board.mirror.gauges(process: index, shadow: shadow)
-            for gauge in [ShadowGauge.inFlight, .connectionsOpen, .connectionsIdle] { gauges[gauge].set(0) }
+            for gauge in [ShadowGauge.inFlight, .connectionsOpen, .connectionsIdle] {
+                gauges[gauge].set(0)
+            }
         }
         let epoch = board.mirror.shadowEpochs[index]
         epoch.publish(epoch.value + 1)
         for wake in workerWakes { wake.signal() }
     }
 
-    /// Closes a dead worker's books and gives its next life fresh memory. Its shadow process reads the old
-    /// memory: it starts anew as well, with the new.
+    /// Closes a dead worker's books and gives its next life fresh memory. Its shadow process reads
+    /// the old memory: it starts anew as well, with the new.
     private func workerDied(_ index: Int) {
         if let link = regions[index].link { board.mirror.settle(deadWorker: index, link: link) }
         let counters = board.workers[index].counters
@@ -407,7 +429,9 @@ final class Supervisor {
             Console.log(.error, "no fresh memory for worker \(index): \(error); it keeps the old")
         }
         let process = launch.shadowProcess(ofWorker: index)
-        if let shadow = children.first(where: { $0.role == .shadow && $0.index == process }), shadow.pid > 0 {
+        if let shadow = children.first(where: { $0.role == .shadow && $0.index == process }),
+            shadow.pid > 0
+        {
             shadow.isRecycled = true
             kill(shadow.pid, SIGKILL)
         }
@@ -430,7 +454,10 @@ final class Supervisor {
         for (place, shadow) in settings.shadows.enumerated() {
             let lane = settings.routes.last!.lanes.first { $0.shadow == place }
             let rate = lane.map { Self.percent($0.sampleRate) } ?? "per route"
-            Console.log(.info, "Traffic mirror: primary=\(primary), shadow=\(shadow.targetID), sample_rate=\(rate)")
+            Console.log(
+                .info,
+                "Traffic mirror: primary=\(primary), shadow=\(shadow.targetID), sample_rate=\(rate)"
+            )
         }
     }
 
@@ -448,7 +475,8 @@ final class Supervisor {
         guard children.allSatisfy({ row($0).value(.state) == running }) else { return }
         saidReady = true
         Console.log(
-            .info, "Listening on \(listenText), \(launch.workers) worker(s)"
+            .info,
+            "Listening on \(listenText), \(launch.workers) worker(s)"
                 + (launch.settings.admin.listen.map { ", admin on \($0.text)" } ?? ""))
         Console.log(.info, "Gateway ready")
     }

@@ -31,8 +31,8 @@ import Testing
         #expect(knownInAnswer(mixed, value: value) == known)
     }
 
-    // Every name one byte away from a known one is other, or refused as no token, or a known name in
-    // other case.
+    // Every name one byte away from a known one is other, or refused as no token, or a known name
+    // in other case.
     @Test(arguments: FieldName.allCases.filter { $0 != .other })
     func itsNeighboursAreOther(known: FieldName) {
         let name = bytes("\(known.text)")

@@ -4,8 +4,8 @@ import Testing
 /// A head that must be read, and what it must be read as.
 struct AcceptedRow: Sendable, CustomTestStringConvertible {
     let head: String
-    /// `method target form path authority 1.minor framing`, then flags: K keep-alive, E expects 100,
-    /// U wants an upgrade, / path needs a slash, m=N Max-Forwards.
+    /// `method target form path authority 1.minor framing`, then flags: K keep-alive, E expects
+    /// 100, U wants an upgrade, / path needs a slash, m=N Max-Forwards.
     let reading: String
     let fields: [String]
     var testDescription: String { head.debugDescription }

@@ -4,7 +4,8 @@ import Testing
 /// An answer's head and how it must be read.
 struct AnswerRow: Sendable, CustomTestStringConvertible {
     let head: String
-    /// `status 1.minor framing reason`, then flags: K keep-alive, I interim, U upgrade. Or the fault.
+    /// `status 1.minor framing reason`, then flags: K keep-alive, I interim, U upgrade. Or the
+    /// fault.
     let reading: String
     let toHead: Bool
     let toConnect: Bool

@@ -5,7 +5,8 @@ import Testing
 @testable import Load
 
 @Suite(.serialized) struct OriginTests {
-    /// Sends `parts` with a pause between them and reads until the origin closes or `until` is seen.
+    /// Sends `parts` with a pause between them and reads until the origin closes or `until` is
+    /// seen.
     private func exchange(_ origin: Origin, _ parts: [String], until: String) throws -> String {
         let fd = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
         defer { close(fd) }
