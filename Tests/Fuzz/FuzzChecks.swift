@@ -42,12 +42,14 @@ func checkFields(
         for byte in field.value.bytes(in: bytes) {
             precondition(byte == 0x09 || (byte >= 0x20 && byte != 0x7F))
         }
-        for byte in bytes[(field.name.end + 1)..<field.value.start] + bytes[field.value.end..<(next - 2)] {
-            precondition(byte == 0x20 || byte == 0x09)
+        for around in [(field.name.end + 1)..<field.value.start, field.value.end..<(next - 2)] {
+            for byte in bytes[around] { precondition(byte == 0x20 || byte == 0x09) }
         }
         let name = field.name.bytes(in: bytes).map { Bytes.lower($0) }
         let known = FieldName.allCases.first { known in
-            name.elementsEqual(UnsafeBufferPointer(start: known.text.utf8Start, count: known.text.utf8CodeUnitCount))
+            name.elementsEqual(
+                UnsafeBufferPointer(
+                    start: known.text.utf8Start, count: known.text.utf8CodeUnitCount))
         }
         precondition(field.known == known ?? .other)
         precondition(!field.known.isHopByHop || field.isHopByHop)
