@@ -9,7 +9,7 @@ enum Authority {
     static func isValid(_ bytes: Bytes, _ range: ByteRange) -> Bool {
         guard !range.isEmpty else { return false }
         // Nearly every host is letters, digits, hyphens and dots, and ends there or at its port.
-        let stop = bytes.first(.notHost, from: range.start)
+        let stop = bytes.firstNotHost(from: range.start)
         if stop >= range.end { return true }
         if stop > range.start, bytes[stop] == 0x3A {
             return isPort(bytes, stop &+ 1, range.end)

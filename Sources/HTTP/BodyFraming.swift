@@ -77,7 +77,7 @@ enum FramingFields {
         while true {
             var comma = start
             while comma < value.end, bytes[comma] != 0x2C { comma += 1 }
-            let coding = bytes.trimmed(ByteRange(start, comma))
+            let coding = bytes.trimmed(ByteRange(found: start, comma))
             guard !sawChunked else { return false }
             if bytes.equalsIgnoringCase(coding, "chunked") {
                 sawChunked = true

@@ -19,6 +19,14 @@ public struct ByteRange: Sendable, Equatable {
         self.init(offset: UInt32(start), count: UInt32(end - start))
     }
 
+    // For positions that a parser found itself, which a limit keeps within 32 bits.
+    @inline(__always)
+    init(found start: Int, _ end: Int) {
+        assert(start >= 0 && start <= end && end <= Int(UInt32.max))
+        offset = UInt32(truncatingIfNeeded: start)
+        count = UInt32(truncatingIfNeeded: end &- start)
+    }
+
     /// The empty run at offset 0.
     public static let empty = ByteRange(offset: 0, count: 0)
 

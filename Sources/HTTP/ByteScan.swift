@@ -1,84 +1,130 @@
 /// The searches that a head's parser spends its time in, 16 bytes a step.
 ///
-/// A comparison's mask is narrowed to four bits a byte, so that the first hit is a count of
-/// trailing zeros: Swift 6.3 emits no `pmovmskb`, and `any(mask)` is an outlined call. Constants
-/// are written `SIMD16(repeating:)`; a bare literal compiles to a loop over the lanes.
+/// What Swift 6.3 makes of this was read in the disassembly. Constants are written
+/// `SIMD16(repeating:)`, as a bare literal compiles to a loop over the lanes. Signed comparisons are one
+/// instruction on x86-64, unsigned ones two. `any(mask)` is an outlined call, no `pmovmskb` is emitted,
+/// and a vector's `init(truncatingIfNeeded:)` is one `packsswb` where it is used once, but a call, which
+/// also keeps its callers from being inlined, where it is used often.
 extension Bytes {
     /// The class of bytes that a scan stops at.
-    @usableFromInline
-    enum Stop {
+    private enum Stop {
         /// Below 0x20, or 0x7F: what may not stand in a field value, HTAB included.
         case control
-        /// Anything but a letter or a hyphen: fast for field names; the caller judges the stop.
+        /// As `control`, and 0x80 and above, which is rare in values: one comparison instead of two.
+        case controlOrHigh
+        /// Anything but a letter or a hyphen: nearly every field name; the caller judges the stop.
         case notName
-        /// Anything but a letter, a digit, a hyphen or a dot: fast for hosts.
+        /// Anything but a letter, a digit, a hyphen or a dot: nearly every host.
         case notHost
         /// SP and below, `#`, 0x7F and above: what may not stand in a request target.
         case notTarget
     }
 
+    // One function for each class, as a class that is not known when `first` is compiled costs a switch
+    // in its loop, and a caller that many of them are inlined into stops being optimised.
+
+    @inline(never)
+    func firstControl(from start: Int) -> Int { first(.control, from: start) }
+
+    @inline(never)
+    func firstControlOrHigh(from start: Int) -> Int { first(.controlOrHigh, from: start) }
+
+    @inline(never)
+    func firstNotName(from start: Int) -> Int { first(.notName, from: start) }
+
+    @inline(never)
+    func firstNotHost(from start: Int) -> Int { first(.notHost, from: start) }
+
+    @inline(never)
+    func firstNotTarget(from start: Int) -> Int { first(.notTarget, from: start) }
+
     /// The first index in `start..<count` whose byte is a `stop`, else `count`.
     @inline(__always)
-    func first(_ stop: Stop, from start: Int) -> Int {
+    private func first(_ stop: Stop, from start: Int) -> Int {
         var index = start
-        while index &+ 16 <= count {
-            let hits = Self.hits(stop, vector(at: index))
-            if hits != 0 { return index &+ hits.trailingZeroBitCount &>> 2 }
+        while index &+ 32 <= count {
+            let bits = Self.narrowed(Self.hits(stop, vector(at: index)))
+            if bits != 0 { return index &+ bits.trailingZeroBitCount &>> 2 }
+            let next = Self.narrowed(Self.hits(stop, vector(at: index &+ 16)))
+            if next != 0 { return index &+ 16 &+ next.trailingZeroBitCount &>> 2 }
+            index &+= 32
+        }
+        if index &+ 16 <= count {
+            let bits = Self.narrowed(Self.hits(stop, vector(at: index)))
+            if bits != 0 { return index &+ bits.trailingZeroBitCount &>> 2 }
             index &+= 16
         }
         return firstInTail(stop, from: index)
     }
 
-    // Fewer than 16 bytes are left: look again at the last 16 and shift out those already seen, as
-    // a read beyond the end is none that may happen.
+    // Fewer than 16 bytes are left, and a read beyond the end may not happen: look again at the last
+    // 16 and shift out those already seen.
     @inline(__always)
-    func firstInTail(_ stop: Stop, from start: Int) -> Int {
+    private func firstInTail(_ stop: Stop, from start: Int) -> Int {
         guard start < count else { return count }
         guard count >= 16 else { return firstInShort(stop, from: start) }
         let last = count &- 16
-        let hits = Self.hits(stop, vector(at: last)) &>> UInt64(4 &* (start &- last))
-        return hits == 0 ? count : start &+ hits.trailingZeroBitCount &>> 2
+        let seen = UInt64(truncatingIfNeeded: 4 &* (start &- last))
+        let bits = Self.nibbles(Self.hits(stop, vector(at: last))) &>> seen
+        return bits == 0 ? count : start &+ bits.trailingZeroBitCount &>> 2
     }
 
     @inline(never)
-    func firstInShort(_ stop: Stop, from start: Int) -> Int {
-        for index in start..<count where Self.hits(stop, SIMD16(repeating: self[index])) != 0 {
+    private func firstInShort(_ stop: Stop, from start: Int) -> Int {
+        for index in start..<count
+        where Self.nibbles(Self.hits(stop, SIMD16(repeating: Int8(bitPattern: self[index])))) != 0 {
             return index
         }
         return count
     }
 
     @inline(__always)
-    static func hits(_ stop: Stop, _ v: SIMD16<UInt8>) -> UInt64 {
+    private static func hits(_ stop: Stop, _ v: SIMD16<Int8>) -> SIMDMask<SIMD16<Int8>> {
         switch stop {
         case .control:
-            return nibbles(
-                (v .< SIMD16<UInt8>(repeating: 0x20)) .| (v .== SIMD16<UInt8>(repeating: 0x7F)))
+            // Bytes of 0x80 and above are negative.
+            (v .< SIMD16<Int8>(repeating: 0x20)) .& (v .>= SIMD16<Int8>(repeating: 0))
+                .| (v .== SIMD16<Int8>(repeating: 0x7F))
+        case .controlOrHigh:
+            // 0x7F + 1 is negative like all that is above it.
+            v &+ SIMD16<Int8>(repeating: 1) .< SIMD16<Int8>(repeating: 0x21)
         case .notName:
-            let letter = (v | SIMD16<UInt8>(repeating: 0x20)) &- SIMD16<UInt8>(repeating: 0x61)
-            return nibbles(
-                (letter .>= SIMD16<UInt8>(repeating: 26))
-                    .& (v .!= SIMD16<UInt8>(repeating: 0x2D)))
+            notLetter(v) .& (v .!= SIMD16<Int8>(repeating: 0x2D))
         case .notHost:
-            let letter = (v | SIMD16<UInt8>(repeating: 0x20)) &- SIMD16<UInt8>(repeating: 0x61)
-            let digit = v &- SIMD16<UInt8>(repeating: 0x30)
-            let mark = v &- SIMD16<UInt8>(repeating: 0x2D)
-            return nibbles(
-                (letter .>= SIMD16<UInt8>(repeating: 26))
-                    .& (digit .>= SIMD16<UInt8>(repeating: 10))
-                    .& (mark .>= SIMD16<UInt8>(repeating: 2)))
+            // 0x2D...0x39 are hyphen, dot, slash and the digits.
+            notLetter(v)
+                .& (v &+ SIMD16<Int8>(repeating: 0x46) .< SIMD16<Int8>(repeating: 0x73)
+                    .| (v .== SIMD16<Int8>(repeating: 0x2F)))
         case .notTarget:
-            // 0x21...0x7E are the 94 bytes that may stand here.
-            let graphic = v &- SIMD16<UInt8>(repeating: 0x21)
-            return nibbles(
-                (graphic .>= SIMD16<UInt8>(repeating: 94))
-                    .| (v .== SIMD16<UInt8>(repeating: 0x23)))
+            (v &+ SIMD16<Int8>(repeating: 1) .< SIMD16<Int8>(repeating: 0x22))
+                .| (v .== SIMD16<Int8>(repeating: 0x23))
         }
     }
 
-    /// Four bits for each lane, the first lane lowest.
+    // 0x20 makes small letters of capitals, 5 moves them to the top of the signed range.
     @inline(__always)
-    static func nibbles(_ mask: SIMDMask<SIMD16<Int8>>) -> UInt64 {
+    private static func notLetter(_ v: SIMD16<Int8>) -> SIMDMask<SIMD16<Int8>> {
+        (v | SIMD16<Int8>(repeating: 0x20)) &+ SIMD16<Int8>(repeating: 5)
+            .< SIMD16<Int8>(repeating: 0x66)
+    }
+
+    /// Eight bits for each pair of lanes, so that the count of trailing zeros, divided by four, is the
+    /// first lane that is set: 0x7F where only a pair's first is, 0x80 where only its second is, 0xFF
+    /// for both.
+    @inline(__always)
+    private static func narrowed(_ mask: SIMDMask<SIMD16<Int8>>) -> UInt64 {
+        let low = SIMD8<Int16>(repeating: -128)
+        let high = SIMD8<Int16>(repeating: 127)
+        var pairs = unsafeBitCast(mask, to: SIMD8<Int16>.self)
+        pairs = pairs.replacing(with: high, where: pairs .> high)
+        pairs = pairs.replacing(with: low, where: pairs .< low)
+        let words = unsafeBitCast(pairs, to: SIMD8<UInt16>.self)
+        return unsafeBitCast(SIMD8<UInt8>(truncatingIfNeeded: words), to: UInt64.self)
+    }
+
+    /// Four bits for each lane, the first lane lowest: may be shifted, for two more instructions.
+    @inline(__always)
+    private static func nibbles(_ mask: SIMDMask<SIMD16<Int8>>) -> UInt64 {
         let pairs = unsafeBitCast(mask, to: SIMD8<UInt16>.self) &>> SIMD8<UInt16>(repeating: 4)
         return unsafeBitCast(SIMD8<UInt8>(truncatingIfNeeded: pairs), to: UInt64.self)
     }

@@ -19,9 +19,9 @@ struct Bytes {
     }
 
     @inline(__always)
-    func vector(at index: Int) -> SIMD16<UInt8> {
+    func vector(at index: Int) -> SIMD16<Int8> {
         assert(index >= 0 && index &+ 16 <= count)
-        return base.loadUnaligned(fromByteOffset: index, as: SIMD16<UInt8>.self)
+        return base.loadUnaligned(fromByteOffset: index, as: SIMD16<Int8>.self)
     }
 
     @inline(__always)
@@ -34,16 +34,55 @@ struct Bytes {
     @inline(__always)
     func equals(_ range: ByteRange, _ text: StaticString) -> Bool {
         guard Int(range.count) == text.utf8CodeUnitCount else { return false }
-        var index = 0
-        while index < text.utf8CodeUnitCount {
-            if self[range.start &+ index] != text.utf8Start[index] { return false }
-            index &+= 1
-        }
-        return true
+        return hasWords(of: text, at: range.start, ignoringCase: false)
     }
 
-    /// True where `range` is `text` (lower case), ASCII letters compared without case.
+    /// True where `range` is `text`, ASCII letters compared without case.
+    ///
+    /// `text` consists of small letters, digits and hyphens, and the range of no control byte.
+    @inline(__always)
     func equalsIgnoringCase(_ range: ByteRange, _ text: StaticString) -> Bool {
+        guard Int(range.count) == text.utf8CodeUnitCount else { return false }
+        return hasWords(of: text, at: range.start, ignoringCase: true)
+    }
+
+    /// True where `text`, a literal of 2 to 24 bytes, stands at `start`, with room for all of it.
+    ///
+    /// It folds to one to three comparisons of words that overlap. Without case, 0x20 is set in each
+    /// byte: outside of control bytes that maps nothing but capitals to small letters, digits and
+    /// hyphens, so that the comparison is exact for such a text.
+    @inline(__always)
+    func hasWords(of text: StaticString, at start: Int, ignoringCase: Bool) -> Bool {
+        let length = text.utf8CodeUnitCount
+        let blur: UInt64 = ignoringCase ? 0x2020_2020_2020_2020 : 0
+        if length >= 8 {
+            guard hasWord(of: text, 0, at: start, blur),
+                hasWord(of: text, length &- 8, at: start, blur)
+            else { return false }
+            return length <= 16 || hasWord(of: text, 8, at: start, blur)
+        }
+        if length >= 4 {
+            let small = UInt32(truncatingIfNeeded: blur)
+            return hasWord(of: text, 0, at: start, small)
+                && hasWord(of: text, length &- 4, at: start, small)
+        }
+        let small = UInt16(truncatingIfNeeded: blur)
+        return hasWord(of: text, 0, at: start, small)
+            && hasWord(of: text, length &- 2, at: start, small)
+    }
+
+    @inline(__always)
+    private func hasWord<T: FixedWidthInteger & BitwiseCopyable>(
+        of text: StaticString, _ offset: Int, at start: Int, _ blur: T
+    ) -> Bool {
+        let expected = UnsafeRawPointer(text.utf8Start)
+            .loadUnaligned(fromByteOffset: offset, as: T.self)
+        return word(at: start &+ offset, as: T.self) | blur == expected
+    }
+
+    /// True where the name `range` is `text` (lower case). Slower than `equalsIgnoringCase`, for texts
+    /// that are no literals.
+    func isName(_ range: ByteRange, _ text: StaticString) -> Bool {
         guard Int(range.count) == text.utf8CodeUnitCount else { return false }
         for index in 0..<text.utf8CodeUnitCount
         where Self.lower(self[range.start &+ index]) != text.utf8Start[index] {
@@ -73,7 +112,7 @@ struct Bytes {
         var end = range.end
         while start < end, Self.isSpace(self[start]) { start &+= 1 }
         while end > start, Self.isSpace(self[end &- 1]) { end &-= 1 }
-        return ByteRange(start, end)
+        return ByteRange(found: start, end)
     }
 
     /// OWS of RFC 9110 §5.6.3: SP or HTAB.

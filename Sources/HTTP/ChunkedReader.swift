@@ -66,7 +66,9 @@ public struct ChunkedReader: Sendable {
         let bytes = Bytes(base: base, count: bytes.count)
         switch state {
         case .data: return readData(bytes, &position)
-        case .size, .sizeMore, .lineLF, .dataCR, .dataLF: return readFraming(bytes, &position)
+        case .size, .dataCR:
+            return readPlainLine(bytes, &position) ? .framing : readFraming(bytes, &position)
+        case .sizeMore, .lineLF, .dataLF: return readFraming(bytes, &position)
         case .trailerStart, .trailerLine, .trailerLF, .endLF:
             return readTrailer(bytes, &position)
         default: return readExtension(bytes, &position)
@@ -85,6 +87,32 @@ public struct ChunkedReader: Sendable {
         remaining -= step
         if remaining == 0 { state = .dataCR }
         return .data
+    }
+
+    /// A size line of up to 8 digits without extension, with the CRLF behind the data before it, where
+    /// all of it is there: what nearly every chunk looks like. False, and nothing has changed, where it
+    /// is anything else.
+    private mutating func readPlainLine(_ bytes: Bytes, _ position: inout Int) -> Bool {
+        var index = position
+        if state == .dataCR {
+            guard index &+ 2 <= bytes.count, bytes.word(at: index, as: UInt16.self) == 0x0A0D else {
+                return false
+            }
+            index &+= 2
+        }
+        let first = index
+        var size: UInt64 = 0
+        while index < bytes.count, let digit = Self.hexDigit(bytes[index]) {
+            size = size &<< 4 | digit
+            index &+= 1
+        }
+        guard index > first, index &- first <= 8, index &+ 2 <= bytes.count,
+            bytes.word(at: index, as: UInt16.self) == 0x0A0D
+        else { return false }
+        remaining = size
+        state = size == 0 ? .trailerStart : .data
+        position = index &+ 2
+        return true
     }
 
     /// Up to the next payload, extension, trailer section, or the end of `bytes`.

@@ -11,7 +11,18 @@ struct ConnectionOptions {
     /// Reads all Connection fields of `list` and marks the fields that they name as hop-by-hop.
     @inline(__always)
     init(_ bytes: Bytes, _ list: borrowing FieldList) {
-        if list.contains(.connection) { read(bytes, list) }
+        guard let position = list.first(.connection) else { return }
+        // Nearly always one of two words, and alone.
+        let value = list[position].value
+        if list.repeated & FieldName.connection.bit != 0 {
+            read(bytes, list)
+        } else if bytes.equalsIgnoringCase(value, "keep-alive") {
+            keepAlive = true
+        } else if bytes.equalsIgnoringCase(value, "close") {
+            close = true
+        } else {
+            read(bytes, list)
+        }
     }
 
     /// True where the connection persists after this message (RFC 9112 §9.3).
@@ -29,7 +40,7 @@ struct ConnectionOptions {
             while start < value.end {
                 var comma = start
                 while comma < value.end, bytes[comma] != 0x2C { comma += 1 }
-                readOption(bytes, bytes.trimmed(ByteRange(start, comma)), list, &named)
+                readOption(bytes, bytes.trimmed(ByteRange(found: start, comma)), list, &named)
                 if fault != nil { return }
                 start = comma + 1
             }

@@ -16,8 +16,7 @@ struct FieldLines {
         self.section = section
     }
 
-    /// Fills `list` with the lines from `start` on. On any outcome but `.complete` the list is
-    /// empty.
+    /// Fills `list` with the lines from `start` on. On any outcome but `.complete` the list is empty.
     func parse(from start: Int, into list: borrowing FieldList) -> HeadOutcome {
         list.removeAll()
         var line = start
@@ -25,12 +24,17 @@ struct FieldLines {
         var present: UInt64 = 0
         var repeated: UInt64 = 0
         while true {
-            var colon = bytes.first(.notName, from: line)
-            if colon == line || colon >= bytes.count || bytes[colon] != 0x3A
-                || colon &- line > Limits.fieldNameBytesMax
+            var colon = bytes.firstNotName(from: line)
+            var valueStart = colon &+ 2
+            // Nearly every line is a name, a colon, one space and a value.
+            if valueStart >= bytes.count || bytes.word(at: colon, as: UInt16.self) != 0x203A
+                || bytes[valueStart] <= 0x20
+                || UInt(bitPattern: colon &- line &- 1) >= UInt(Limits.fieldNameBytesMax)
             {
                 switch lineStart(line, isFirst: line == start, stop: colon) {
-                case .field(let found): colon = found
+                case .field(let found):
+                    colon = found
+                    valueStart = bytes.skipSpaces(from: colon &+ 1)
                 case .end(let next):
                     // `other` is no name of its own: its bit would say nothing.
                     list.index.pointee.count = count
@@ -41,8 +45,7 @@ struct FieldLines {
                 case .invalid(let fault): return .invalid(fault)
                 }
             }
-            let valueStart = bytes.skipSpaces(from: colon &+ 1)
-            var end = bytes.first(.control, from: valueStart)
+            var end = bytes.firstControlOrHigh(from: valueStart)
             if end &+ 1 >= bytes.count || bytes.word(at: end, as: UInt16.self) != 0x0A0D {
                 switch valueEnd(end) {
                 case .field(let found): end = found
@@ -54,11 +57,8 @@ struct FieldLines {
             guard count < list.capacity else { return .invalid(.tooManyFields) }
             let known = bytes.fieldName(at: line, count: colon &- line)
             repeated |= present & known.bit
-            if present & known.bit == 0 {
-                list.index.pointee.positions[Int(known.rawValue)] =
-                    UInt16(truncatingIfNeeded: count)
-            }
             present |= known.bit
+            list.positions[Int(known.rawValue)] = UInt16(truncatingIfNeeded: count)
             (list.storage + count).initialize(
                 to: Field(
                     line: line, colon: colon, valueStart: valueStart,
@@ -77,8 +77,7 @@ struct FieldLines {
         case invalid(HeadFault)
     }
 
-    /// Judges a line whose name did not end in a colon at the first byte that is no letter or
-    /// hyphen.
+    /// Judges a line whose name did not end in a colon at the first byte that is no letter or hyphen.
     @inline(never)
     private func lineStart(_ line: Int, isFirst: Bool, stop: Int) -> Step {
         guard line < bytes.count else {
@@ -112,9 +111,9 @@ struct FieldLines {
         case 0x0A: return .invalid(.bareLF)
         default: return .invalid(.badFieldName)
         }
-        // A gateway interface (CGI, WSGI, Rack) reads `_` as `-`: such a name would frame the
-        // message for the application behind us and not for us.
-        if hasUnderscore, isDisguisedFraming(ByteRange(line, end)) {
+        // A gateway interface (CGI, WSGI, Rack) reads `_` as `-`: such a name would frame the message
+        // for the application behind us and not for us.
+        if hasUnderscore, isDisguisedFraming(ByteRange(found: line, end)) {
             return .invalid(.disguisedFramingField)
         }
         return .field(end)
@@ -142,12 +141,12 @@ struct FieldLines {
         return true
     }
 
-    /// The CR behind a value whose first control byte stands at `stop`, tabs passed over.
+    /// The CR behind a value that has a byte of its own at `stop`, tabs and obs-text passed over.
     @inline(never)
     private func valueEnd(_ stop: Int) -> Step {
         var end = stop
-        while end < bytes.count, bytes[end] == 0x09 {
-            end = bytes.first(.control, from: end + 1)
+        while end < bytes.count, bytes[end] == 0x09 || bytes[end] >= 0x80 {
+            end = bytes.firstControl(from: end + 1)
         }
         guard end < bytes.count else { return .incomplete }
         switch bytes[end] {
@@ -172,6 +171,7 @@ extension Bytes {
     /// The end of `start..<end` without the spaces and tabs at its end.
     @inline(__always)
     func trimEnd(_ start: Int, _ end: Int) -> Int {
+        if end > start, self[end &- 1] > 0x20 { return end }
         var end = end
         while end > start, Self.isSpace(self[end &- 1]) { end &-= 1 }
         return end

@@ -49,6 +49,9 @@ public struct Field: Sendable, Equatable {
 public struct FieldList: ~Copyable {
     @usableFromInline let storage: UnsafeMutablePointer<Field>
     @usableFromInline let index: UnsafeMutablePointer<FieldIndex>
+    // Position of the last field of each known name, by the name's raw value; meaningful only where
+    // `present` has its bit.
+    @usableFromInline let positions: UnsafeMutablePointer<UInt16>
     /// The most fields that it can hold.
     public let capacity: Int
 
@@ -59,11 +62,14 @@ public struct FieldList: ~Copyable {
         storage = .allocate(capacity: capacity)
         index = .allocate(capacity: 1)
         index.initialize(to: FieldIndex())
+        positions = .allocate(capacity: FieldName.allCases.count)
+        positions.initialize(repeating: 0, count: FieldName.allCases.count)
     }
 
     deinit {
         storage.deallocate()
         index.deallocate()
+        positions.deallocate()
     }
 
     /// Fields that the last parse found.
@@ -90,7 +96,8 @@ public struct FieldList: ~Copyable {
     @inlinable
     public func first(_ known: FieldName) -> Int? {
         guard contains(known) else { return nil }
-        return Int(index.pointee.first(known))
+        guard repeated & known.bit != 0 else { return Int(positions[Int(known.rawValue)]) }
+        return (0..<count).first { storage[$0].known == known }
     }
 
     /// Empties the list.
@@ -107,19 +114,12 @@ public struct FieldList: ~Copyable {
     }
 }
 
-/// Where the known names of a list stand.
+/// What a list holds.
 @usableFromInline
 struct FieldIndex {
     @usableFromInline var count = 0
     @usableFromInline var present: UInt64 = 0
     @usableFromInline var repeated: UInt64 = 0
-    // First position by the name's raw value; meaningful only where `present` has the bit.
-    @usableFromInline var positions = InlineArray<32, UInt16>(repeating: 0)
 
-    init() {
-        precondition(FieldName.allCases.count <= 32)
-    }
-
-    @inlinable
-    func first(_ known: FieldName) -> UInt16 { positions[Int(known.rawValue)] }
+    init() {}
 }

@@ -78,9 +78,7 @@ public enum FieldName: UInt8, Sendable, CaseIterable {
 
 extension Bytes {
     /// The known name at `start`, `count` bytes long, which must all be tchars.
-    ///
-    /// Words are compared with 0x20 set in each byte. Among tchars that maps nothing but capitals
-    /// to what a lower-case name consists of, so that it is an exact comparison without case.
+    @inline(__always)
     func fieldName(at start: Int, count: Int) -> FieldName {
         switch count {
         case 2: return isName(start, "te") ? .te : .other
@@ -133,31 +131,8 @@ extension Bytes {
         }
     }
 
-    // `text` is a literal, so that this folds to one to three comparisons of words that overlap.
     @inline(__always)
     private func isName(_ start: Int, _ text: StaticString) -> Bool {
-        let length = text.utf8CodeUnitCount
-        let name = UnsafeRawPointer(text.utf8Start)
-        if length >= 8 {
-            guard sameWord(start, name, 0, as: UInt64.self),
-                sameWord(start, name, length &- 8, as: UInt64.self)
-            else { return false }
-            return length <= 16 || sameWord(start, name, 8, as: UInt64.self)
-        }
-        if length >= 4 {
-            return sameWord(start, name, 0, as: UInt32.self)
-                && sameWord(start, name, length &- 4, as: UInt32.self)
-        }
-        return sameWord(start, name, 0, as: UInt16.self)
-            && sameWord(start, name, length &- 2, as: UInt16.self)
-    }
-
-    @inline(__always)
-    private func sameWord<T: FixedWidthInteger & BitwiseCopyable>(
-        _ start: Int, _ name: UnsafeRawPointer, _ offset: Int, as type: T.Type
-    ) -> Bool {
-        let small = T(truncatingIfNeeded: 0x2020_2020_2020_2020 as UInt64)
-        let word = word(at: start &+ offset, as: T.self) | small
-        return word == name.loadUnaligned(fromByteOffset: offset, as: T.self)
+        hasWords(of: text, at: start, ignoringCase: true)
     }
 }

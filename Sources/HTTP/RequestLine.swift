@@ -31,7 +31,7 @@ struct RequestLine {
         case .complete(let next): start = next
         case let other: return other
         }
-        let end = bytes.first(.notTarget, from: start)
+        let end = bytes.firstNotTarget(from: start)
         guard end &- start <= targetBytesMax else { return .invalid(.targetTooLong) }
         guard end < bytes.count else { return .incomplete }
         guard bytes[end] == 0x20, end > start else {
@@ -39,7 +39,7 @@ struct RequestLine {
             let isLine = bytes[end] == 0x20 || bytes[end] == 0x0D || bytes[end] == 0x0A
             return .invalid(isLine ? .badRequestLine : .badTarget)
         }
-        target = ByteRange(start, end)
+        target = ByteRange(found: start, end)
         let next: Int
         switch HTTPVersion.parse(bytes, at: end &+ 1, closingByte: 0x0D) {
         case .complete(let minor, let closing):
@@ -79,7 +79,7 @@ struct RequestLine {
     private mutating func parseMethod(_ bytes: Bytes, from start: Int) -> Outcome {
         if start &+ 4 <= bytes.count, bytes.word(at: start, as: UInt32.self) == 0x2054_4547 {
             method = .get  // "GET " in memory's order
-            methodRange = ByteRange(start, start &+ 3)
+            methodRange = ByteRange(found: start, start &+ 3)
             return .complete(next: start &+ 4)
         }
         return parseAnyMethod(bytes, from: start)
@@ -97,7 +97,7 @@ struct RequestLine {
             let isLine = bytes[end] == 0x0D || bytes[end] == 0x0A
             return .invalid(isLine ? .badRequestLine : .badMethod)
         }
-        methodRange = ByteRange(start, end)
+        methodRange = ByteRange(found: start, end)
         method = bytes.method(methodRange)
         return .complete(next: end + 1)
     }
@@ -120,8 +120,8 @@ struct RequestLine {
         var end = start
         while end < target.end, bytes[end] != 0x2F, bytes[end] != 0x3F { end += 1 }
         targetForm = .absolute
-        authority = ByteRange(start, end)
-        path = ByteRange(end, target.end)
+        authority = ByteRange(found: start, end)
+        path = ByteRange(found: end, target.end)
         return Authority.isValid(bytes, authority) ? nil : .badAuthority
     }
 
@@ -129,12 +129,12 @@ struct RequestLine {
     private static func authorityStart(_ bytes: Bytes, _ target: ByteRange) -> Int? {
         let start = target.start
         if target.count >= 7,
-            bytes.equalsIgnoringCase(ByteRange(start, start + 7), "http://")
+            bytes.equalsIgnoringCase(ByteRange(found: start, start + 7), "http://")
         {
             return start + 7
         }
         if target.count >= 8,
-            bytes.equalsIgnoringCase(ByteRange(start, start + 8), "https://")
+            bytes.equalsIgnoringCase(ByteRange(found: start, start + 8), "https://")
         {
             return start + 8
         }

@@ -97,15 +97,15 @@ public final class ResponseHead {
             return .invalid(bytes[behind] == 0x0A ? .bareLF : .badStatusLine)
         }
         let reasonStart = bytes[behind] == 0x20 ? behind &+ 1 : behind
-        var end = bytes.first(.control, from: reasonStart)
-        while end < bytes.count, bytes[end] == 0x09 { end = bytes.first(.control, from: end &+ 1) }
+        var end = bytes.firstControl(from: reasonStart)
+        while end < bytes.count, bytes[end] == 0x09 { end = bytes.firstControl(from: end &+ 1) }
         guard end < bytes.count else { return .incomplete }
         guard bytes[end] == 0x0D else {
             return .invalid(bytes[end] == 0x0A ? .bareLF : .badStatusLine)
         }
         guard end &+ 1 < bytes.count else { return .incomplete }
         guard bytes[end &+ 1] == 0x0A else { return .invalid(.bareCR) }
-        reason = ByteRange(reasonStart, end)
+        reason = ByteRange(found: reasonStart, end)
         return .complete(next: end &+ 2)
     }
 

@@ -37,11 +37,11 @@ public enum TrailerParser {
 
     private static func isForbiddenName(_ bytes: Bytes, _ name: ByteRange) -> Bool {
         // If-Match and its kin: conditions come before what they decide on.
-        if name.count >= 3, bytes.equalsIgnoringCase(ByteRange(name.start, name.start + 3), "if-") {
+        if name.count >= 3, bytes.equalsIgnoringCase(ByteRange(found: name.start, name.start + 3), "if-") {
             return true
         }
         let forbidden = Self.forbidden
-        for index in forbidden.indices where bytes.equalsIgnoringCase(name, forbidden[index]) {
+        for index in forbidden.indices where bytes.isName(name, forbidden[index]) {
             return true
         }
         return false
