@@ -64,8 +64,10 @@ struct Settings {
 
     var json: JSONText {
         .object([
-            ("requests", .integer(requests)), ("connections", .integer(connections)), ("bias_rate", .number(biasRate)),
-            ("cap_seconds", .number(capSeconds)), ("parts", .list(parts.map { .text($0.rawValue) })),
+            ("requests", .integer(requests)), ("connections", .integer(connections)),
+            ("bias_rate", .number(biasRate)),
+            ("cap_seconds", .number(capSeconds)),
+            ("parts", .list(parts.map { .text($0.rawValue) })),
         ])
     }
 }
