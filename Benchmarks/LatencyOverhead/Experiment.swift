@@ -42,7 +42,8 @@ struct Outcome {
     /// Copies sent, of the requests that were answered with mirroring on.
     var mirroredShare: Double { mirror.sent / Double(max(1, on.total[.answered])) }
     var answeredShare: Double {
-        Double(off.total[.answered] + on.total[.answered]) / Double(max(1, off.total[.offered] + on.total[.offered]))
+        Double(off.total[.answered] + on.total[.answered])
+            / Double(max(1, off.total[.offered] + on.total[.offered]))
     }
 }
 
@@ -51,8 +52,8 @@ struct Experiment {
     let settings: Settings
     let directory: String
 
-    /// How long counters may take to show the last request, and shadow copies to end beyond their
-    /// timeout.
+    /// How long counters may take to show the last request, and shadow copies to end beyond
+    /// their timeout.
     static let settleMs = 2_000
     /// Time after a round in which the shadow's work of that round still counts as its CPU.
     static let tailMs = 400
@@ -79,7 +80,8 @@ struct Experiment {
             var rounds: [Bool: Round] = [:]
             let offFirst = index % 2 == 0
             for mirrors in offFirst ? [false, true] : [true, false] {
-                let name = "\(shadow.name) pair \(index + 1)/\(settings.pairs) \(mirrors ? "on " : "off")"
+                let name =
+                    "\(shadow.name) pair \(index + 1)/\(settings.pairs) \(mirrors ? "on " : "off")"
                 rounds[mirrors] = try round(mirrors ? on : off, name, progress, &outcome.faults)
                 if let fault = listenerFault(shadow, off, on) { outcome.faults.append(fault) }
             }
@@ -108,15 +110,18 @@ struct Experiment {
 
     private func gateway(_ name: String, mirrors: Bool, listen: Int) throws -> Gateway {
         let configuration = settings.configuration(
-            listen: listen, admin: listen + 1, primary: settings.port, shadow: settings.port + 1, mirrors: mirrors)
+            listen: listen, admin: listen + 1, primary: settings.port, shadow: settings.port + 1,
+            mirrors: mirrors)
         return try Gateway(
             umbra: settings.umbra, name: name, configuration: configuration,
-            listen: SocketAddress("127.0.0.1:\(listen)")!, admin: SocketAddress("127.0.0.1:\(listen + 1)")!,
+            listen: SocketAddress("127.0.0.1:\(listen)")!,
+            admin: SocketAddress("127.0.0.1:\(listen + 1)")!,
             cpus: settings.gatewayCPU.map { [$0] } ?? [], directory: directory)
     }
 
     private func round(
-        _ gateway: Gateway, _ name: String, _ progress: @escaping (String) -> Void, _ faults: inout [String]
+        _ gateway: Gateway, _ name: String, _ progress: @escaping (String) -> Void,
+        _ faults: inout [String]
     ) throws -> Round {
         var options = LoadOptions(target: gateway.listen)
         var request = LoadRequest(method: settings.method, path: "/bench")
@@ -135,22 +140,26 @@ struct Experiment {
         let cpuBefore = treeBefore.cpuNs()
         var result = Round()
         result.load = generator.run { state in
-            progress("\(name)  \(fixed(state.elapsedSeconds, 1)) s  \(fixed(state.answersPerSecond, 0)) answers/s  in flight \(state.inFlight)")
+            progress(
+                "\(name)  \(fixed(state.elapsedSeconds, 1)) s  \(fixed(state.answersPerSecond, 0)) answers/s  in flight \(state.inFlight)"
+            )
         }
         usleep(UInt32(Self.tailMs * 1_000))
         let treeAfter = gateway.tree
         result.cpuNs = Double(treeAfter.cpuNs()) - Double(cpuBefore)
         if treeAfter.pids != treeBefore.pids {
-            faults.append("\(name): a process of the gateway died: \(treeBefore.pids) became \(treeAfter.pids)")
+            faults.append(
+                "\(name): a process of the gateway died: \(treeBefore.pids) became \(treeAfter.pids)"
+            )
         }
         result.mirror = try counted(gateway, before, result.load, name, &faults)
         return result
     }
 
-    /// Compares the gateway's count of requests with the generator's, once the counter has caught
-    /// up.
+    /// Compares the gateway's count of requests with the generator's, once it has caught up.
     private func counted(
-        _ gateway: Gateway, _ before: MirrorCounts, _ load: LoadResult, _ name: String, _ faults: inout [String]
+        _ gateway: Gateway, _ before: MirrorCounts, _ load: LoadResult, _ name: String,
+        _ faults: inout [String]
     ) throws -> MirrorCounts {
         let answered = Double(load.total[.answered])
         // A request that was given up may have reached the gateway or not.
@@ -158,20 +167,27 @@ struct Experiment {
         let deadline = Instant.now().adding(ms: Self.settleMs)
         while true {
             let metrics = try gateway.metrics()
-            guard metrics.has("umbra_requests_total") else { throw CheckFault("/metrics has no umbra_requests_total") }
+            guard metrics.has("umbra_requests_total") else {
+                throw CheckFault("/metrics has no umbra_requests_total")
+            }
             let delta = MirrorCounts(metrics).since(before)
             if delta.requests >= answered, delta.requests <= most {
                 if load.total[.wrongLength] + load.total[.strayBytes] > 0 {
-                    faults.append("\(name): \(load.total[.wrongLength]) answers of a wrong length, \(load.total[.strayBytes]) stray")
+                    faults.append(
+                        "\(name): \(load.total[.wrongLength]) answers of a wrong length, \(load.total[.strayBytes]) stray"
+                    )
                 }
                 if load.total[.status2xx] != load.total[.answered] {
-                    faults.append("\(name): \(load.total[.answered] - load.total[.status2xx]) answers were not 2xx")
+                    faults.append(
+                        "\(name): \(load.total[.answered] - load.total[.status2xx]) answers were not 2xx"
+                    )
                 }
                 return delta
             }
             if Instant.now() > deadline {
                 faults.append(
-                    "\(name): the gateway counted \(Int(delta.requests)) requests, the generator \(Int(answered)) answers of \(load.total[.offered])")
+                    "\(name): the gateway counted \(Int(delta.requests)) requests, the generator \(Int(answered)) answers of \(load.total[.offered])"
+                )
                 return delta
             }
             usleep(50_000)
@@ -198,6 +214,7 @@ struct Experiment {
         let own = [getpid()]
         return off.listenerFault() ?? on.listenerFault()
             ?? Listeners.fault(port: UInt16(settings.port), owners: own)
-            ?? Listeners.fault(port: UInt16(settings.port + 1), owners: own, expected: shadow.mode != .refuse)
+            ?? Listeners.fault(
+                port: UInt16(settings.port + 1), owners: own, expected: shadow.mode != .refuse)
     }
 }

@@ -29,7 +29,9 @@ enum Main {
 
     private static func run(_ settings: Settings) throws -> Int32 {
         guard access(settings.umbra, X_OK) == 0 else {
-            throw ArgumentList.Fault("no gateway at \(settings.umbra); build it with: swift build -c release --product umbra")
+            throw ArgumentList.Fault(
+                "no gateway at \(settings.umbra); build it with: swift build -c release --product umbra"
+            )
         }
         // Before the first thread: they inherit which signals are blocked.
         Cleanup.runOnSignal()
@@ -54,29 +56,38 @@ enum Main {
         return report(settings, machine, outcomes)
     }
 
-    private static func report(_ settings: Settings, _ machine: JSONText, _ outcomes: [Outcome]) -> Int32 {
+    private static func report(_ settings: Settings, _ machine: JSONText, _ outcomes: [Outcome])
+        -> Int32
+    {
         var table = TextTable(Outcome.columns)
         for outcome in outcomes { table.add(outcome.row(seed: settings.seed)) }
-        Standard.out("\nLatency in ms from the intended send time; CPU of all processes of a gateway for each request.\n\n")
+        Standard.out(
+            "\nLatency in ms from the intended send time; CPU of all processes of a gateway for each request.\n\n"
+        )
         Standard.out(table.text)
         var code: Int32 = 0
         for outcome in outcomes {
-            for (reason, count) in outcome.mirror.droppedByReason.sorted(by: { $0.key < $1.key }) where count > 0 {
+            for (reason, count) in outcome.mirror.droppedByReason.sorted(by: { $0.key < $1.key })
+            where count > 0 {
                 Standard.out("\(outcome.shadow.name): \(Int(count)) copies dropped: \(reason)\n")
             }
             for fault in outcome.faults {
                 Standard.error("check failed: \(outcome.shadow.name): \(fault)\n")
                 code = 1
             }
-            if let most = settings.ratioMax, !(Statistics.median(outcome.ratios) ?? .infinity).isLessThanOrEqualTo(most) {
+            if let most = settings.ratioMax,
+                !(Statistics.median(outcome.ratios) ?? .infinity).isLessThanOrEqualTo(most)
+            {
                 Standard.error("\(outcome.shadow.name): the median P99 ratio is above \(most)\n")
                 code = 1
             }
         }
         if let file = settings.jsonFile {
             let json = JSONText.object([
-                ("benchmark", .text("LatencyOverhead")), ("machine", machine), ("settings", settings.json),
-                ("shadows", .list(outcomes.map { $0.json(seed: settings.seed) })), ("passed", .flag(code == 0)),
+                ("benchmark", .text("LatencyOverhead")), ("machine", machine),
+                ("settings", settings.json),
+                ("shadows", .list(outcomes.map { $0.json(seed: settings.seed) })),
+                ("passed", .flag(code == 0)),
             ])
             do {
                 try Standard.writeFile(file, json.written() + "\n")

@@ -35,7 +35,9 @@ struct MirrorCounts: Equatable {
         result.sampled -= earlier.sampled
         result.notSampled -= earlier.notSampled
         result.sent -= earlier.sent
-        for (reason, value) in earlier.droppedByReason { result.droppedByReason[reason, default: 0] -= value }
+        for (reason, value) in earlier.droppedByReason {
+            result.droppedByReason[reason, default: 0] -= value
+        }
         for (name, value) in earlier.results { result.results[name, default: 0] -= value }
         return result
     }
@@ -43,9 +45,12 @@ struct MirrorCounts: Equatable {
     /// What does not add up once the mirror is idle; nil where all does.
     var fault: String? {
         if eligible != sampled + notSampled {
-            return "eligible \(Int(eligible)) is not sampled \(Int(sampled)) + not sampled \(Int(notSampled))"
+            return
+                "eligible \(Int(eligible)) is not sampled \(Int(sampled)) + not sampled \(Int(notSampled))"
         }
-        if sampled != sent + dropped { return "sampled \(Int(sampled)) is not sent \(Int(sent)) + dropped \(Int(dropped))" }
+        if sampled != sent + dropped {
+            return "sampled \(Int(sampled)) is not sent \(Int(sent)) + dropped \(Int(dropped))"
+        }
         let ended = results.values.reduce(0, +)
         if sent != ended { return "sent \(Int(sent)) is not the sum of its results \(Int(ended))" }
         return nil
@@ -53,11 +58,16 @@ struct MirrorCounts: Equatable {
 
     var json: JSONText {
         func members(_ values: [String: Double]) -> JSONText {
-            .object(values.filter { $0.value != 0 }.sorted { $0.key < $1.key }.map { ($0.key, .number($0.value)) })
+            .object(
+                values.filter { $0.value != 0 }.sorted { $0.key < $1.key }.map {
+                    ($0.key, .number($0.value))
+                })
         }
         return .object([
-            ("requests", .number(requests)), ("eligible", .number(eligible)), ("sampled", .number(sampled)),
-            ("not_sampled", .number(notSampled)), ("sent", .number(sent)), ("dropped", members(droppedByReason)),
+            ("requests", .number(requests)), ("eligible", .number(eligible)),
+            ("sampled", .number(sampled)),
+            ("not_sampled", .number(notSampled)), ("sent", .number(sent)),
+            ("dropped", members(droppedByReason)),
             ("results", members(results)),
         ])
     }

@@ -3,11 +3,14 @@ import Load
 
 extension Outcome {
     /// The interval of the pairs' median ratio.
-    func interval(seed: UInt64) -> (low: Double, high: Double)? { Statistics.medianInterval(ratios, seed: seed) }
+    func interval(seed: UInt64) -> (low: Double, high: Double)? {
+        Statistics.medianInterval(ratios, seed: seed)
+    }
 
     static var columns: [String] {
         [
-            "shadow", "P50 off", "on", "P90 off", "on", "P99 off", "on", "P99.9 off", "on", "P99 on/off", "95 % interval",
+            "shadow", "P50 off", "on", "P90 off", "on", "P99 off", "on", "P99.9 off", "on",
+            "P99 on/off", "95 % interval",
             "CPU µs off", "on", "added", "mirrored", "answered",
         ]
     }
@@ -30,18 +33,29 @@ extension Outcome {
         return .object([
             ("shadow", .text(shadow.name)),
             ("p99_ratio_median", Statistics.median(ratios).map { .number($0) } ?? .null),
-            ("p99_ratio_interval", interval.map { .list([.number($0.low), .number($0.high)]) } ?? .null),
-            ("pairs", .list(pairs.map { pair in
-                .object([
-                    ("order", .text(pair.offFirst ? "off,on" : "on,off")), ("p99_off_ms", .number(pair.off / 1e6)),
-                    ("p99_on_ms", .number(pair.on / 1e6)), ("ratio", .number(pair.on / pair.off)),
-                ])
-            })),
-            ("cpu_us_per_request_off", .number(cpuOffUs)), ("cpu_us_per_request_on", .number(cpuOnUs)),
+            (
+                "p99_ratio_interval",
+                interval.map { .list([.number($0.low), .number($0.high)]) } ?? .null
+            ),
+            (
+                "pairs",
+                .list(
+                    pairs.map { pair in
+                        .object([
+                            ("order", .text(pair.offFirst ? "off,on" : "on,off")),
+                            ("p99_off_ms", .number(pair.off / 1e6)),
+                            ("p99_on_ms", .number(pair.on / 1e6)),
+                            ("ratio", .number(pair.on / pair.off)),
+                        ])
+                    })
+            ),
+            ("cpu_us_per_request_off", .number(cpuOffUs)),
+            ("cpu_us_per_request_on", .number(cpuOnUs)),
             ("cpu_us_per_request_added", .number(cpuOnUs - cpuOffUs)),
             ("mirrored_share", .number(mirroredShare)), ("answered_share", .number(answeredShare)),
             ("mirror", mirror.json), ("off", off.json), ("on", on.json),
-            ("processes", .list(processes.map { .text($0) })), ("faults", .list(faults.map { .text($0) })),
+            ("processes", .list(processes.map { .text($0) })),
+            ("faults", .list(faults.map { .text($0) })),
         ])
     }
 }

@@ -94,9 +94,12 @@ struct Settings {
         answerBytes = try arguments.integer("--answer-bytes", otherwise: answerBytes)
         upstreamMs = try arguments.number("--upstream-ms", otherwise: upstreamMs)
         inFlight = try arguments.integer("--in-flight", least: 1, otherwise: inFlight)
-        shadowTimeoutMs = try arguments.integer("--shadow-timeout-ms", least: 1, otherwise: shadowTimeoutMs)
+        shadowTimeoutMs = try arguments.integer(
+            "--shadow-timeout-ms", least: 1, otherwise: shadowTimeoutMs)
         if let text = try arguments.text("--arrivals") {
-            guard let known = Arrivals(rawValue: text) else { throw ArgumentList.Fault("--arrivals: even or exponential") }
+            guard let known = Arrivals(rawValue: text) else {
+                throw ArgumentList.Fault("--arrivals: even or exponential")
+            }
             arrivals = known
         }
         port = try arguments.integer("--port", least: 1, otherwise: port)
@@ -106,7 +109,8 @@ struct Settings {
         ratioMax = maximum > 0 ? maximum : nil
         let cpus = ProcessControl.affinity()
         let gateway = try arguments.integer("--gateway-cpu", otherwise: cpus[0])
-        let load = try arguments.integer("--load-cpu", otherwise: cpus.count > 1 ? cpus[1] : cpus[0])
+        let load = try arguments.integer(
+            "--load-cpu", otherwise: cpus.count > 1 ? cpus[1] : cpus[0])
         if !arguments.flag("--no-pin"), cpus.count > 1 {
             gatewayCPU = gateway
             loadCPU = load
@@ -115,7 +119,8 @@ struct Settings {
     }
 
     /// The configuration of one gateway.
-    func configuration(listen: Int, admin: Int, primary: Int, shadow: Int, mirrors: Bool) -> String {
+    func configuration(listen: Int, admin: Int, primary: Int, shadow: Int, mirrors: Bool) -> String
+    {
         """
         version: '1'
         listen: 127.0.0.1:\(listen)
@@ -140,9 +145,11 @@ struct Settings {
 
     var json: JSONText {
         .object([
-            ("rate", .number(rate)), ("arrivals", .text(arrivals.rawValue)), ("seconds", .number(seconds)),
+            ("rate", .number(rate)), ("arrivals", .text(arrivals.rawValue)),
+            ("seconds", .number(seconds)),
             ("warmup_seconds", .number(warmUpSeconds)), ("pairs", .integer(pairs)),
-            ("connections", .integer(connections)), ("method", .text(method)), ("body_bytes", .integer(bodyBytes)),
+            ("connections", .integer(connections)), ("method", .text(method)),
+            ("body_bytes", .integer(bodyBytes)),
             ("answer_bytes", .integer(answerBytes)), ("upstream_ms", .number(upstreamMs)),
             ("in_flight", .integer(inFlight)), ("shadow_timeout_ms", .integer(shadowTimeoutMs)),
             ("gateway_cpu", gatewayCPU.map { .integer($0) } ?? .null),

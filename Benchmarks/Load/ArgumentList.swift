@@ -1,11 +1,12 @@
-/// The arguments of a tool: options with a value (`--rate 4000` or `--rate=4000`), flags, and
-/// words.
+/// The arguments of a tool: options with a value (`--rate 4000`, `--rate=4000`), flags, words.
 ///
 /// Options are taken one by one; what is left at the end is an error that names it.
 public struct ArgumentList {
     /// What was wrong with the arguments, for the person who typed them.
     public struct Fault: Error, CustomStringConvertible {
+        /// The sentence that the tool prints.
         public let description: String
+        /// A fault with its sentence.
         public init(_ description: String) { self.description = description }
     }
 
@@ -49,7 +50,9 @@ public struct ArgumentList {
     }
 
     /// A number at least `least`; `otherwise` where the option was not given.
-    public mutating func number(_ name: String, least: Double = 0, otherwise: Double) throws(Fault) -> Double {
+    public mutating func number(_ name: String, least: Double = 0, otherwise: Double) throws(Fault)
+        -> Double
+    {
         guard let value = try text(name) else { return otherwise }
         guard let number = Double(value), number.isFinite, number >= least else {
             throw Fault("\(name) wants a number of at least \(least), not '\(value)'")
@@ -58,7 +61,9 @@ public struct ArgumentList {
     }
 
     /// A whole number at least `least`; `otherwise` where the option was not given.
-    public mutating func integer(_ name: String, least: Int = 0, otherwise: Int) throws(Fault) -> Int {
+    public mutating func integer(_ name: String, least: Int = 0, otherwise: Int) throws(Fault)
+        -> Int
+    {
         guard let value = try text(name) else { return otherwise }
         guard let number = Int(value), number >= least else {
             throw Fault("\(name) wants a whole number of at least \(least), not '\(value)'")
@@ -66,7 +71,7 @@ public struct ArgumentList {
         return number
     }
 
-    /// An address such as `127.0.0.1:9001`; nil where the option was not given.
+    /// The first word that is no option; nil where there is none. Take options first.
     public mutating func word() -> String? {
         guard let index = left.firstIndex(where: { !$0.hasPrefix("-") }) else { return nil }
         return left.remove(at: index)

@@ -2,7 +2,9 @@ import CLinux
 
 /// Reads over a body without keeping it: by length, by chunks, or to the connection's end.
 struct BodyReader {
-    enum Phase: UInt8 { case done, length, untilClose, chunkSize, chunkData, chunkEnd, trailers, bad }
+    enum Phase: UInt8 {
+        case done, length, untilClose, chunkSize, chunkData, chunkEnd, trailers, bad
+    }
 
     /// Bytes of the longest chunk-size or trailer line.
     static let lineBytesMax = 8_192

@@ -8,6 +8,7 @@ import Glibc
 /// (PR_SET_PDEATHSIG, which outlives `exec`) and then becomes it: also a tool that is killed
 /// leaves nothing behind.
 public final class ChildProcess: @unchecked Sendable {
+    /// The process itself: `exec` keeps the pid.
     public let pid: pid_t
     private var status: Int32?
 
@@ -17,7 +18,8 @@ public final class ChildProcess: @unchecked Sendable {
     /// another one, this does not return.
     public static func becomeIfAsked() {
         let arguments = CommandLine.arguments
-        guard arguments.count >= 5, arguments[1] == trampolineFlag, let parent = pid_t(arguments[2]) else { return }
+        guard arguments.count >= 5, arguments[1] == trampolineFlag, let parent = pid_t(arguments[2])
+        else { return }
         var none = sigset_t()
         sigemptyset(&none)
         sigprocmask(SIG_SETMASK, &none, nil)
@@ -32,7 +34,9 @@ public final class ChildProcess: @unchecked Sendable {
     }
 
     /// Starts `program` (a path) on `cpus` (all where empty), its output into `logFile`.
-    public init(_ program: String, _ arguments: [String], cpus: [Int] = [], logFile: String) throws(SystemError) {
+    public init(_ program: String, _ arguments: [String], cpus: [Int] = [], logFile: String)
+        throws(SystemError)
+    {
         let log = try check(
             umbra_open(logFile, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0o644), "open(log)")
         defer { close(log) }
@@ -43,7 +47,8 @@ public final class ChildProcess: @unchecked Sendable {
         posix_spawn_file_actions_adddup2(&actions, log, 1)
         posix_spawn_file_actions_adddup2(&actions, log, 2)
         let cpuText = cpus.map { "\($0)" }.joined(separator: ",")
-        let words = ["/proc/self/exe", Self.trampolineFlag, "\(getpid())", cpuText, program] + arguments
+        let words =
+            ["/proc/self/exe", Self.trampolineFlag, "\(getpid())", cpuText, program] + arguments
         var pointers: [UnsafeMutablePointer<CChar>?] = words.map { strdup($0) }
         defer { for pointer in pointers { free(pointer) } }
         pointers.append(nil)
@@ -67,7 +72,9 @@ public final class ChildProcess: @unchecked Sendable {
     /// How it ended, in words; nil while it runs.
     public var end: String? {
         guard !isRunning, let status else { return nil }
-        if umbra_wait_signalled(status) != 0 { return "killed by signal \(umbra_wait_signal(status))" }
+        if umbra_wait_signalled(status) != 0 {
+            return "killed by signal \(umbra_wait_signal(status))"
+        }
         return "exit \(umbra_wait_status(status))"
     }
 

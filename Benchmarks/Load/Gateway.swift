@@ -3,13 +3,19 @@ import Glibc
 
 /// A running `umbra gateway`, with its configuration in a directory of its own.
 public final class Gateway: @unchecked Sendable {
+    /// A gateway that could not be started, and what it wrote.
     public struct Fault: Error, CustomStringConvertible {
+        /// The sentence that the tool prints.
         public let description: String
+        /// A fault with its sentence.
         public init(_ description: String) { self.description = description }
     }
 
+    /// Where clients connect.
     public let listen: SocketAddress
+    /// Where metrics and health are.
     public let admin: SocketAddress
+    /// What it writes to standard output and error.
     public let logFile: String
     private let process: ChildProcess
     private let directory: String
@@ -17,10 +23,10 @@ public final class Gateway: @unchecked Sendable {
     /// How long it may take until it is ready.
     static let readyMs = 15_000
 
-    /// Writes `configuration`, starts `umbra gateway run --policy-config` and waits until it is
-    /// ready.
+    /// Writes `configuration`, starts `umbra gateway run --policy-config`, waits until it is ready.
     public init(
-        umbra: String, name: String, configuration: String, listen: SocketAddress, admin: SocketAddress,
+        umbra: String, name: String, configuration: String, listen: SocketAddress,
+        admin: SocketAddress,
         cpus: [Int], directory: String
     ) throws(Fault) {
         self.listen = listen
@@ -38,8 +44,12 @@ public final class Gateway: @unchecked Sendable {
         Cleanup.add { [process] in process.terminate() }
         let deadline = Instant.now().adding(ms: Self.readyMs)
         while true {
-            if let ready = try? Scrape.get(admin, "/readyz", timeoutMs: 500), ready.status == 200 { return }
-            if let end = process.end { throw Fault("\(name) ended at its start (\(end)):\n\(logTail())") }
+            if let ready = try? Scrape.get(admin, "/readyz", timeoutMs: 500), ready.status == 200 {
+                return
+            }
+            if let end = process.end {
+                throw Fault("\(name) ended at its start (\(end)):\n\(logTail())")
+            }
             if Instant.now() > deadline {
                 process.terminate()
                 throw Fault("\(name) was not ready within \(Self.readyMs / 1_000) s:\n\(logTail())")
@@ -54,19 +64,26 @@ public final class Gateway: @unchecked Sendable {
         return text.split(separator: "\n").suffix(20).joined(separator: "\n")
     }
 
+    /// All its processes, as they are now.
     public var tree: ProcessTree { ProcessTree(root: process.pid) }
+    /// Whether its first process, the supervisor, still runs.
     public var isRunning: Bool { process.isRunning }
+    /// How it ended, in words; nil while it runs.
     public var end: String? { process.end }
 
+    /// Its metrics now. Throws `Scrape.Fault`.
     public func metrics() throws(Scrape.Fault) -> Metrics { try Metrics.fetch(admin) }
 
+    /// SIGTERM, and SIGKILL to what is left after some seconds. Waits for its end.
     public func terminate() { process.terminate() }
 
     /// What is wrong with who listens where; nil where all is well.
     public func listenerFault() -> String? {
         let owners = tree.pids
         for address in [listen, admin] {
-            if let port = address.port, let fault = Listeners.fault(port: port, owners: owners) { return fault }
+            if let port = address.port, let fault = Listeners.fault(port: port, owners: owners) {
+                return fault
+            }
         }
         return nil
     }

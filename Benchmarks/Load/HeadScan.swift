@@ -41,7 +41,9 @@ struct HeadScan {
                 headBytes = at + 2
                 return .complete
             }
-            guard let end = memchr(base + at, Int32(Self.lineFeed), count - at) else { return .incomplete }
+            guard let end = memchr(base + at, Int32(Self.lineFeed), count - at) else {
+                return .incomplete
+            }
             let next = UnsafePointer(end.assumingMemoryBound(to: UInt8.self)) - base + 1
             guard readField(base + at, next - at - 1, initial | 0x20) else { return .bad }
             at = next
@@ -50,7 +52,9 @@ struct HeadScan {
 
     /// One field line of `count` bytes, its CR included; `initial` is its first letter, lower case.
     @inline(__always)
-    private mutating func readField(_ line: UnsafePointer<UInt8>, _ count: Int, _ initial: UInt8) -> Bool {
+    private mutating func readField(_ line: UnsafePointer<UInt8>, _ count: Int, _ initial: UInt8)
+        -> Bool
+    {
         switch initial {
         case UInt8(ascii: "c"):
             if Self.starts(line, count, "content-length:") {
@@ -111,8 +115,7 @@ struct HeadScan {
         return false
     }
 
-    /// A decimal number after optional blanks; -1 where there is none or it has more than 18
-    /// digits.
+    /// A decimal number after optional blanks; -1 where there is none or of more than 18 digits.
     static func number(_ text: UnsafePointer<UInt8>, _ count: Int) -> Int {
         var index = 0
         while index < count, text[index] == 0x20 || text[index] == 0x09 { index += 1 }

@@ -8,6 +8,7 @@ public indirect enum JSONText {
     case list([JSONText])
     case object([(String, JSONText)])
 
+    /// A counter, cut off at the largest Int.
     public static func integer(_ value: UInt64) -> JSONText { .integer(Int(clamping: value)) }
 
     /// The text, indented by two blanks a level; lists of plain values stay on one line.
@@ -25,10 +26,14 @@ public indirect enum JSONText {
             if values.allSatisfy(\.isPlain) {
                 return "[" + values.map { $0.written() }.joined(separator: ", ") + "]"
             }
-            return "[\n" + values.map { inner + $0.written(indent: indent + 1) }.joined(separator: ",\n") + "\n\(outer)]"
+            return "[\n"
+                + values.map { inner + $0.written(indent: indent + 1) }.joined(separator: ",\n")
+                + "\n\(outer)]"
         case .object(let members):
             if members.isEmpty { return "{}" }
-            let lines = members.map { "\(inner)\(Self.quoted($0.0)): \($0.1.written(indent: indent + 1))" }
+            let lines = members.map {
+                "\(inner)\(Self.quoted($0.0)): \($0.1.written(indent: indent + 1))"
+            }
             return "{\n" + lines.joined(separator: ",\n") + "\n\(outer)}"
         }
     }

@@ -7,7 +7,9 @@ public import CLinux
 public enum Listeners {
     /// One listening socket and the processes that hold it.
     public struct Socket: Sendable, Equatable {
+        /// The socket's inode: the same for each descriptor of it.
         public let inode: UInt64
+        /// Ascending; empty where its holders may not be seen.
         public let pids: [pid_t]
     }
 
@@ -23,7 +25,8 @@ public enum Listeners {
         for pid in ProcessTree.allPids() {
             var seen: Set<UInt64> = []
             for fd in ProcessTree.numbers(in: "/proc/\(pid)/fd") {
-                guard let inode = socketInode("/proc/\(pid)/fd/\(fd)"), inodes.contains(inode) else { continue }
+                guard let inode = socketInode("/proc/\(pid)/fd/\(fd)"), inodes.contains(inode)
+                else { continue }
                 if seen.insert(inode).inserted { holders[inode, default: []].append(pid) }
             }
         }
@@ -35,8 +38,11 @@ public enum Listeners {
         table.split(separator: "\n").dropFirst().compactMap { line in
             let fields = line.split(separator: " ", omittingEmptySubsequences: true)
             // 0A is TCP_LISTEN; field 1 is address:port in hexadecimal, field 9 the inode.
-            guard fields.count > 9, fields[3] == "0A", let colon = fields[1].lastIndex(of: ":") else { return nil }
-            guard UInt16(fields[1][fields[1].index(after: colon)...], radix: 16) == port else { return nil }
+            guard fields.count > 9, fields[3] == "0A", let colon = fields[1].lastIndex(of: ":")
+            else { return nil }
+            guard UInt16(fields[1][fields[1].index(after: colon)...], radix: 16) == port else {
+                return nil
+            }
             return UInt64(fields[9])
         }
     }
@@ -58,7 +64,9 @@ public enum Listeners {
         if found.isEmpty { return expected ? "nobody listens on port \(port)" : nil }
         if !expected { return "somebody listens on port \(port), where nobody should" }
         for socket in found {
-            if socket.pids.isEmpty { return "a process that cannot be seen listens on port \(port)" }
+            if socket.pids.isEmpty {
+                return "a process that cannot be seen listens on port \(port)"
+            }
             if let foreign = socket.pids.first(where: { !owners.contains($0) }) {
                 return "process \(foreign) listens on port \(port) as well; expected only \(owners)"
             }

@@ -18,8 +18,8 @@ public enum LoadLimits {
     public static let housekeepingMs = 20
     /// Time that all connections have to be made before the first request, milliseconds.
     public static let connectMs = 3_000
-    /// Pause of a closed loop after a failed connect, milliseconds: a refusing target must not spin
-    /// it.
+    /// Pause of a closed loop after a failed connect, milliseconds: so a refusing target does not
+    /// spin it.
     public static let connectRetryMs = 10
     /// Decimal digits of a number that is written into each request.
     public static let numberDigits = 12

@@ -2,6 +2,7 @@ public import CoreLoop
 
 /// What a load generator does.
 public struct LoadOptions: Sendable {
+    /// Where to connect.
     public var target: SocketAddress
     /// The Host field's value; the target's address where nil.
     public var host: String?
@@ -21,8 +22,7 @@ public struct LoadOptions: Sendable {
     public var warmUpSeconds = 0.0
     /// How long to wait for answers after the last intended time.
     public var graceSeconds = 2.0
-    /// A request without an answer for so long is an error, its connection closed; 0 waits for
-    /// ever.
+    /// A request without an answer for so long is an error, its connection closed; 0: no limit.
     public var timeoutSeconds = 0.0
     /// Ends after so many requests, if the time is not over before; 0 is no limit.
     public var requestsMax: UInt64 = 0
@@ -33,6 +33,7 @@ public struct LoadOptions: Sendable {
     /// How often `run` calls for progress.
     public var progressMs = 250
 
+    /// A closed loop of GET / for five seconds; change what should be otherwise.
     public init(target: SocketAddress) { self.target = target }
 }
 
@@ -78,6 +79,7 @@ public struct LoadCounts: Sendable, Equatable {
         for name in LoadCounter.allCases { values[name.rawValue] = row.value(name) }
     }
 
+    /// The value of one counter.
     public subscript(_ name: LoadCounter) -> UInt64 {
         get { values[name.rawValue] }
         set { values[name.rawValue] = newValue }
@@ -88,6 +90,7 @@ public struct LoadCounts: Sendable, Equatable {
         self[.failedConnect] + self[.failedReset] + self[.failedTimeout] + self[.failedBadAnswer]
     }
 
+    /// Adds the counts of another run.
     public mutating func add(_ other: LoadCounts) {
         for index in values.indices { values[index] &+= other.values[index] }
     }
@@ -112,7 +115,9 @@ public struct LoadResult: Sendable {
     public init() {}
 
     /// Answers a second within the measured time.
-    public var answersPerSecond: Double { seconds > 0 ? Double(measured[.answeredInTime]) / seconds : 0 }
+    public var answersPerSecond: Double {
+        seconds > 0 ? Double(measured[.answeredInTime]) / seconds : 0
+    }
 
     /// Adds the figures of another round.
     public mutating func add(_ other: LoadResult) {
@@ -120,7 +125,8 @@ public struct LoadResult: Sendable {
         let otherRequests = Double(other.total[.sent])
         if requests + otherRequests > 0 {
             cpuNsPerRequest =
-                (cpuNsPerRequest * requests + other.cpuNsPerRequest * otherRequests) / (requests + otherRequests)
+                (cpuNsPerRequest * requests + other.cpuNsPerRequest * otherRequests)
+                / (requests + otherRequests)
         }
         measured.add(other.measured)
         total.add(other.total)

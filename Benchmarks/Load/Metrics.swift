@@ -2,12 +2,17 @@ public import CoreLoop
 
 /// The samples of one scrape in the Prometheus text format.
 public struct Metrics: Sendable {
+    /// One line of a scrape.
     public struct Sample: Sendable {
+        /// The metric's name.
         public let name: String
+        /// Its labels, unescaped.
         public let labels: [String: String]
+        /// Its value.
         public let value: Double
     }
 
+    /// In the order of the text.
     public private(set) var samples: [Sample] = []
 
     /// Reads samples; comments and what is no sample are passed over.
@@ -32,6 +37,7 @@ public struct Metrics: Sendable {
     /// Whether there is any sample of `name`.
     public func has(_ name: String) -> Bool { samples.contains { $0.name == name } }
 
+    /// All samples of `name` whose labels include `labels`.
     public func select(_ name: String, _ labels: [String: String] = [:]) -> [Sample] {
         samples.filter { sample in
             sample.name == name && labels.allSatisfy { sample.labels[$0.key] == $0.value }

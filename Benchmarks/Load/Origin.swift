@@ -96,7 +96,8 @@ public final class Origin: @unchecked Sendable {
         plan = MemoryPlan(base: counterMemory.base)
         counters = CounterRow(plan: &plan)!
         arrivalCount = Cell(plan.take(Atomic<UInt64>.self, count: 1)!)
-        arrivalMemory = try .plain(byteCount: max(1, options.arrivalsMax) * MemoryLayout<Arrival>.stride)
+        arrivalMemory = try .plain(
+            byteCount: max(1, options.arrivalsMax) * MemoryLayout<Arrival>.stride)
         delayedCapacity = count * 2
         delayed = .allocate(capacity: delayedCapacity)
         stopAsked = Atomic(false)
@@ -203,14 +204,17 @@ public final class Origin: @unchecked Sendable {
         var storage = sockaddr_storage()
         var length = socklen_t(0)
         for _ in 0..<Limits.acceptsPerTurnMax {
-            guard case .connection(let fd) = Socket.accept(listener, &storage, &length) else { return }
+            guard case .connection(let fd) = Socket.accept(listener, &storage, &length) else {
+                return
+            }
             guard let slot = slab.insert(Connection(fd: fd)) else {
                 counters.add(.connectionsRefused)
                 close(fd)
                 continue
             }
             counters.add(.connections)
-            let token = Token(kind: Self.connectionKind, slot: slot, generation: slab.generation(slot))
+            let token = Token(
+                kind: Self.connectionKind, slot: slot, generation: slab.generation(slot))
             do throws(SystemError) { try epoll.add(fd, token) } catch { drop(slot) }
         }
     }

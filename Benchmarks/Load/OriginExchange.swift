@@ -6,7 +6,9 @@ extension Origin {
     /// Reads and answers as far as the connection allows.
     func proceed(_ slot: Int) {
         let generation = slab.generation(slot)
-        while slab.isLive(slot, generation), slab[slot].pointee.phase == .reading || slab[slot].pointee.phase == .draining {
+        while slab.isLive(slot, generation),
+            slab[slot].pointee.phase == .reading || slab[slot].pointee.phase == .draining
+        {
             // What was kept may hold a whole pipelined request.
             if slab[slot].pointee.stashed > 0, slab[slot].pointee.phase == .reading {
                 let kept = slab[slot].pointee.stashed
@@ -101,7 +103,9 @@ extension Origin {
     }
 
     /// A head is complete. False where the connection ends or hangs here.
-    private func begin(_ slot: Int, _ bytes: UnsafeMutablePointer<UInt8>, _ head: inout HeadScan) -> Bool {
+    private func begin(_ slot: Int, _ bytes: UnsafeMutablePointer<UInt8>, _ head: inout HeadScan)
+        -> Bool
+    {
         let connection = slab[slot]
         counters.add(.requests)
         if head.isShadow { counters.add(.shadowMarked) }
@@ -123,7 +127,8 @@ extension Origin {
         connection.pointee.headIsRead = true
         connection.pointee.isHead = head.startLineBytes > 5 && memcmp(bytes, "HEAD ", 5) == 0
         let isVersion10 = head.startLineBytes > 8 && bytes[head.startLineBytes - 1] == 0x30
-        connection.pointee.closesAfter = head.closes || (isVersion10 && !head.keepsAlive) || options.mode == .garbage
+        connection.pointee.closesAfter =
+            head.closes || (isVersion10 && !head.keepsAlive) || options.mode == .garbage
         connection.pointee.echoBytes = 0
         connection.pointee.echoesChunks = head.isChunked && options.echo == .body
         if head.isChunked {
@@ -164,8 +169,7 @@ extension Origin {
         connection.pointee.echoBytes = used + taken
     }
 
-    /// Hands the kernel as much of the answer as it takes; at its end goes back to reading, or
-    /// closes.
+    /// Hands the kernel as much of the answer as it takes; at its end reads on, or closes.
     func write(_ slot: Int) {
         let connection = slab[slot]
         let bytes: UnsafeMutableRawPointer
@@ -205,11 +209,13 @@ extension Origin {
         let connection = slab[slot]
         let content = echoMemory.base + slot * Self.echoSlotBytes + 1_024
         if connection.pointee.answerBytes == 0 {
-            var text = "HTTP/1.1 \(options.status) \(Answer.reason(options.status))\r\nServer: load-origin\r\n"
+            var text =
+                "HTTP/1.1 \(options.status) \(Answer.reason(options.status))\r\nServer: load-origin\r\n"
             text += "Content-Type: application/octet-stream\r\n"
             for field in options.fields { text += field + "\r\n" }
             if connection.pointee.closesAfter { text += "Connection: close\r\n" }
-            text += connection.pointee.echoesChunks
+            text +=
+                connection.pointee.echoesChunks
                 ? "Transfer-Encoding: chunked\r\n\r\n"
                 : "Content-Length: \(connection.pointee.echoBytes)\r\n\r\n"
             let head = Array(text.utf8)

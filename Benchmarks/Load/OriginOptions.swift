@@ -23,6 +23,7 @@ public enum OriginMode: Sendable, Equatable {
         ("refuse", .refuse), ("garbage", .garbage), ("close", .close),
     ]
 
+    /// The mode of that name; nil where there is none.
     public init?(name: String) {
         guard let found = Self.names.first(where: { $0.name == name }) else { return nil }
         self = found.mode
@@ -31,6 +32,7 @@ public enum OriginMode: Sendable, Equatable {
 
 /// What an origin answers.
 public struct OriginOptions: Sendable {
+    /// What of the request an answer's body repeats.
     public enum Echo: String, Sendable, CaseIterable {
         case off
         /// The answer's body is the request's body, at most `LoadLimits.echoBytesMax`.
@@ -39,8 +41,11 @@ public struct OriginOptions: Sendable {
         case head
     }
 
+    /// Where to listen; port 0 takes a free one.
     public var listen: SocketAddress
+    /// How each request is treated.
     public var mode = OriginMode.normal
+    /// Status of each answer.
     public var status = 200
     /// Bytes of the answer's body.
     public var bodyBytes = 1_024
@@ -56,6 +61,7 @@ public struct OriginOptions: Sendable {
     /// Whether several origins may listen on the port (SO_REUSEPORT).
     public var sharesPort = false
 
+    /// An origin that answers 200 with 1 KiB at once.
     public init(listen: SocketAddress) { self.listen = listen }
 }
 

@@ -2,6 +2,7 @@ public import CLinux
 
 /// A process and all that descend from it, as /proc shows them.
 public struct ProcessTree: Sendable, Equatable {
+    /// The process that was asked for.
     public let root: pid_t
     /// The root first; then its descendants, by pid.
     public let pids: [pid_t]
@@ -47,7 +48,9 @@ public struct ProcessTree: Sendable, Equatable {
         var total: UInt64 = 0
         var found = false
         for thread in numbers(in: "/proc/\(pid)/task") {
-            guard let bytes = Standard.readFile("/proc/\(pid)/task/\(thread)/schedstat") else { continue }
+            guard let bytes = Standard.readFile("/proc/\(pid)/task/\(thread)/schedstat") else {
+                continue
+            }
             let text = String(decoding: bytes, as: UTF8.self)
             if let first = text.split(separator: " ").first, let ns = UInt64(first) {
                 total += ns

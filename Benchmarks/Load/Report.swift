@@ -9,35 +9,52 @@ extension HistogramSnapshot {
     /// Quantiles in milliseconds, and the mean.
     public var json: JSONText {
         var members = reportedQuantiles.map { quantile in
-            (quantile.name + "_ms", value(at: quantile.value).map { JSONText.number($0 / 1e6) } ?? .null)
+            (
+                quantile.name + "_ms",
+                value(at: quantile.value).map { JSONText.number($0 / 1e6) } ?? .null
+            )
         }
-        members.append(("mean_ms", count > 0 ? .number(Double(sumNs) / Double(count) / 1e6) : .null))
+        members.append(
+            ("mean_ms", count > 0 ? .number(Double(sumNs) / Double(count) / 1e6) : .null))
         return .object(members)
     }
 }
 
 extension LoadCounts {
+    /// All counters.
     public var json: JSONText {
         .object([
             ("offered", .integer(self[.offered])), ("sent", .integer(self[.sent])),
             ("answered", .integer(self[.answered])),
-            ("status", .object([
-                ("1xx", .integer(self[.status1xx])), ("2xx", .integer(self[.status2xx])),
-                ("3xx", .integer(self[.status3xx])), ("4xx", .integer(self[.status4xx])),
-                ("5xx", .integer(self[.status5xx])),
-            ])),
-            ("failed", .object([
-                ("connect", .integer(self[.failedConnect])), ("reset", .integer(self[.failedReset])),
-                ("timeout", .integer(self[.failedTimeout])), ("bad_answer", .integer(self[.failedBadAnswer])),
-            ])),
-            ("unanswered", .integer(self[.unanswered])), ("backlog_dropped", .integer(self[.backlogDropped])),
-            ("wrong_length", .integer(self[.wrongLength])), ("stray_bytes", .integer(self[.strayBytes])),
-            ("body_bytes", .integer(self[.bodyBytes])), ("connections_made", .integer(self[.connectionsMade])),
+            (
+                "status",
+                .object([
+                    ("1xx", .integer(self[.status1xx])), ("2xx", .integer(self[.status2xx])),
+                    ("3xx", .integer(self[.status3xx])), ("4xx", .integer(self[.status4xx])),
+                    ("5xx", .integer(self[.status5xx])),
+                ])
+            ),
+            (
+                "failed",
+                .object([
+                    ("connect", .integer(self[.failedConnect])),
+                    ("reset", .integer(self[.failedReset])),
+                    ("timeout", .integer(self[.failedTimeout])),
+                    ("bad_answer", .integer(self[.failedBadAnswer])),
+                ])
+            ),
+            ("unanswered", .integer(self[.unanswered])),
+            ("backlog_dropped", .integer(self[.backlogDropped])),
+            ("wrong_length", .integer(self[.wrongLength])),
+            ("stray_bytes", .integer(self[.strayBytes])),
+            ("body_bytes", .integer(self[.bodyBytes])),
+            ("connections_made", .integer(self[.connectionsMade])),
         ])
     }
 }
 
 extension LoadResult {
+    /// All figures.
     public var json: JSONText {
         .object([
             ("seconds", .number(seconds)), ("answers_per_second", .number(answersPerSecond)),
@@ -52,7 +69,8 @@ extension LoadResult {
         let counts = measured
         var figures = TextTable(["", "p50", "p90", "p99", "p99.9", "max"])
         for (name, histogram) in [("latency ms", latency), ("lateness ms", lateness)] {
-            figures.add([name] + reportedQuantiles.map { milliseconds(histogram.value(at: $0.value)) })
+            figures.add(
+                [name] + reportedQuantiles.map { milliseconds(histogram.value(at: $0.value)) })
         }
         return """
             \(fixed(answersPerSecond, 0)) answers/s over \(fixed(seconds, 1)) s\

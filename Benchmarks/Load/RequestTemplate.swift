@@ -2,6 +2,7 @@ import CLinux
 
 /// One kind of request that a generator sends.
 public struct LoadRequest: Sendable {
+    /// The method.
     public var method = "GET"
     /// The request target, in origin form.
     public var path = "/"
@@ -9,8 +10,10 @@ public struct LoadRequest: Sendable {
     public var fields: [String] = []
     /// Bytes of the body; 0 sends none (and Content-Length: 0 with POST, PUT and PATCH).
     public var bodyBytes = 0
+    /// Whether the body goes out chunked instead of with Content-Length.
     public var isChunked = false
 
+    /// A request without body.
     public init(method: String = "GET", path: String = "/") {
         self.method = method
         self.path = path
@@ -20,6 +23,7 @@ public struct LoadRequest: Sendable {
 /// A field whose value is a number of its own in each request, zero-padded to
 /// `LoadLimits.numberDigits`. Costs some nanoseconds.
 public struct NumberedField: Sendable {
+    /// Where its number comes from.
     public enum Source: Sendable {
         /// The request's number, from 0, in order of sending.
         case serial
@@ -29,9 +33,12 @@ public struct NumberedField: Sendable {
         case serialModulo(UInt64)
     }
 
+    /// The field's name.
     public var name: String
+    /// Where its number comes from.
     public var source: Source
 
+    /// A field of that name.
     public init(name: String, source: Source) {
         self.name = name
         self.source = source

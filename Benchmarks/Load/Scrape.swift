@@ -3,7 +3,9 @@ public import CoreLoop
 
 /// A GET over a connection of its own, blocking, for admin listeners.
 public enum Scrape {
+    /// No usable answer, and why.
     public struct Fault: Error, CustomStringConvertible {
+        /// The sentence that the tool prints.
         public let description: String
         init(_ description: String) { self.description = description }
     }
@@ -25,8 +27,12 @@ public enum Scrape {
         try wait(fd, POLLOUT, deadline, address)
         let code = Socket.pendingError(fd)
         if code != 0 { throw Fault("connect to \(address.text): \(SystemError.text(code))") }
-        let request = Array("GET \(path) HTTP/1.1\r\nHost: \(address.text)\r\nConnection: close\r\n\r\n".utf8)
-        guard case .bytes(request.count) = request.withUnsafeBytes({ Socket.send(fd, $0.baseAddress!, $0.count) })
+        let request = Array(
+            "GET \(path) HTTP/1.1\r\nHost: \(address.text)\r\nConnection: close\r\n\r\n".utf8)
+        guard
+            case .bytes(request.count) = request.withUnsafeBytes({
+                Socket.send(fd, $0.baseAddress!, $0.count)
+            })
         else { throw Fault("\(address.text): the request could not be sent") }
         var answer: [UInt8] = []
         var piece = [UInt8](repeating: 0, count: 65_536)
@@ -58,7 +64,9 @@ public enum Scrape {
         var body: [UInt8] = []
         var status = -1
         let isWhole = answer.withUnsafeBufferPointer { bytes -> Bool in
-            guard let base = bytes.baseAddress, case .complete = head.scan(base, bytes.count) else { return false }
+            guard let base = bytes.baseAddress, case .complete = head.scan(base, bytes.count) else {
+                return false
+            }
             status = head.startLineBytes >= 12 ? HeadScan.number(base + 9, 3) : -1
             return status > 0
         }
@@ -67,7 +75,9 @@ public enum Scrape {
         if head.isChunked {
             body = try dechunk(rest)
         } else {
-            if head.contentLength >= 0, rest.count != head.contentLength { throw Fault("a cut-off answer") }
+            if head.contentLength >= 0, rest.count != head.contentLength {
+                throw Fault("a cut-off answer")
+            }
             body = rest
         }
         return (status, body)

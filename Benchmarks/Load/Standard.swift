@@ -3,8 +3,10 @@ public import CoreLoop
 
 /// Standard output and error, written at once: nothing may be lost when the process is killed.
 public enum Standard {
+    /// Writes to standard output.
     public static func out(_ text: String) { write(1, text) }
 
+    /// Writes to standard error.
     public static func error(_ text: String) { write(2, text) }
 
     /// A line that the next one overwrites, on standard error; nothing where that is no terminal.
@@ -31,7 +33,8 @@ public enum Standard {
 
     /// Writes a file anew; throws what the kernel says.
     public static func writeFile(_ path: String, _ text: String) throws(SystemError) {
-        let fd = try check(umbra_open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o644), "open")
+        let fd = try check(
+            umbra_open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o644), "open")
         defer { CLinux.close(fd) }
         write(fd, text)
     }

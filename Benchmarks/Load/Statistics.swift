@@ -26,7 +26,9 @@ public enum Statistics {
         medians.reserveCapacity(resamples)
         var sample = values
         for _ in 0..<resamples {
-            for index in sample.indices { sample[index] = values[Int.random(in: 0..<values.count, using: &random)] }
+            for index in sample.indices {
+                sample[index] = values[Int.random(in: 0..<values.count, using: &random)]
+            }
             medians.append(medianOfSorted(sample.sorted()))
         }
         medians.sort()
@@ -51,7 +53,9 @@ public enum Statistics {
     /// Pearson's statistic of counts against what was expected of them, and the chance of one as
     /// large or larger where nothing but chance is at work. Classes of which nothing is expected
     /// are left out. nil for fewer than two classes.
-    public static func chiSquared(observed: [Double], expected: [Double]) -> (value: Double, p: Double)? {
+    public static func chiSquared(observed: [Double], expected: [Double]) -> (
+        value: Double, p: Double
+    )? {
         precondition(observed.count == expected.count)
         var value = 0.0
         var classes = 0

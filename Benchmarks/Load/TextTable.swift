@@ -2,8 +2,10 @@
 public struct TextTable {
     private var rows: [[String]]
 
+    /// A table with its first row.
     public init(_ header: [String]) { rows = [header] }
 
+    /// Adds a row.
     public mutating func add(_ row: [String]) { rows.append(row) }
 
     /// The lines, each with its newline.
@@ -38,7 +40,8 @@ public func fixed(_ value: Double, _ digits: Int) -> String {
     let sign = value < 0 && whole > 0 ? "-" : ""
     if digits == 0 { return "\(sign)\(whole)" }
     let fraction = String(whole % Int(scale))
-    return "\(sign)\(whole / Int(scale))." + String(repeating: "0", count: digits - fraction.count) + fraction
+    return "\(sign)\(whole / Int(scale))." + String(repeating: "0", count: digits - fraction.count)
+        + fraction
 }
 
 /// Nanoseconds as milliseconds with three decimals; `-` for nothing.

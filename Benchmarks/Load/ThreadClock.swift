@@ -14,7 +14,9 @@ struct KernelTimer: ~Copyable {
 
     init() throws(SystemError) {
         fd = try check(
-            timerfd_create(__clockid_t(CLOCK_MONOTONIC), Int32(Int(TFD_NONBLOCK) | Int(TFD_CLOEXEC))), "timerfd_create")
+            timerfd_create(
+                __clockid_t(CLOCK_MONOTONIC), Int32(Int(TFD_NONBLOCK) | Int(TFD_CLOEXEC))),
+            "timerfd_create")
     }
 
     deinit { close(fd) }

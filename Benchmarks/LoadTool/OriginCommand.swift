@@ -35,23 +35,31 @@ enum OriginCommand {
             Standard.out(help)
             return
         }
-        guard let listen = try arguments.text("--listen") else { throw ArgumentList.Fault("--listen is missing") }
-        guard let address = SocketAddress(listen) else { throw ArgumentList.Fault("--listen: no address: '\(listen)'") }
+        guard let listen = try arguments.text("--listen") else {
+            throw ArgumentList.Fault("--listen is missing")
+        }
+        guard let address = SocketAddress(listen) else {
+            throw ArgumentList.Fault("--listen: no address: '\(listen)'")
+        }
         var options = OriginOptions(listen: address)
         options.bodyBytes = try arguments.integer("--bytes", otherwise: options.bodyBytes)
         options.delayMs = try arguments.number("--delay", otherwise: 0)
         options.isChunked = arguments.flag("--chunked")
         options.status = try arguments.integer("--status", least: 200, otherwise: 200)
         options.fields = try arguments.texts("--header")
-        options.connectionsMax = try arguments.integer("--connections", least: 1, otherwise: options.connectionsMax)
+        options.connectionsMax = try arguments.integer(
+            "--connections", least: 1, otherwise: options.connectionsMax)
         options.sharesPort = arguments.flag("--share-port")
         if let mode = try arguments.text("--mode") { try options.apply(mode: mode) }
         if let echo = try arguments.text("--echo") {
-            guard let known = OriginOptions.Echo(rawValue: echo) else { throw ArgumentList.Fault("--echo: body or head") }
+            guard let known = OriginOptions.Echo(rawValue: echo) else {
+                throw ArgumentList.Fault("--echo: body or head")
+            }
             options.echo = known
         }
         let arrivalsFile = try arguments.text("--arrivals")
-        let arrivalsMax = try arguments.integer("--arrivals-max", otherwise: LoadLimits.arrivalsDefault)
+        let arrivalsMax = try arguments.integer(
+            "--arrivals-max", otherwise: LoadLimits.arrivalsDefault)
         if arrivalsFile != nil { options.arrivalsMax = arrivalsMax }
         let cpu = try arguments.integer("--cpu", otherwise: -1)
         try arguments.finish()

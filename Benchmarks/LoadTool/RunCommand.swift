@@ -60,7 +60,8 @@ enum RunCommand {
         if let file = plan.jsonFile { try Standard.writeFile(file, json) }
         Standard.out(plan.printsJSON ? json : result.table)
         let total = result.total
-        let wrong = plan.options.bodyBytesExpected != nil && total[.wrongLength] + total[.strayBytes] > 0
+        let wrong =
+            plan.options.bodyBytesExpected != nil && total[.wrongLength] + total[.strayBytes] > 0
         if wrong || (plan.isStrict && total[.status2xx] != total[.offered]) { exit(1) }
     }
 
@@ -96,7 +97,8 @@ enum RunCommand {
         options.graceSeconds = try arguments.number("--grace", otherwise: 2)
         options.timeoutSeconds = try arguments.number("--timeout", otherwise: 0)
         options.requestsMax = UInt64(try arguments.integer("--requests", otherwise: 0))
-        options.backlogMax = try arguments.integer("--backlog", otherwise: LoadLimits.backlogDefault)
+        options.backlogMax = try arguments.integer(
+            "--backlog", otherwise: LoadLimits.backlogDefault)
         options.seed = UInt64(try arguments.integer("--seed", otherwise: 1))
         let expected = try arguments.integer("--expect-bytes", otherwise: -1)
         options.bodyBytesExpected = expected >= 0 ? expected : nil
@@ -110,7 +112,8 @@ enum RunCommand {
     }
 
     private static func numberedField(_ text: String) throws -> NumberedField {
-        let fault = ArgumentList.Fault("--number wants NAME=serial, NAME=connection or NAME=serial%K, not '\(text)'")
+        let fault = ArgumentList.Fault(
+            "--number wants NAME=serial, NAME=connection or NAME=serial%K, not '\(text)'")
         guard let equals = text.firstIndex(of: "=") else { throw fault }
         let name = String(text[..<equals])
         let what = text[text.index(after: equals)...]
@@ -118,13 +121,19 @@ enum RunCommand {
         case "serial": return NumberedField(name: name, source: .serial)
         case "connection": return NumberedField(name: name, source: .connection)
         default:
-            guard what.hasPrefix("serial%"), let count = UInt64(what.dropFirst(7)), count > 0 else { throw fault }
+            guard what.hasPrefix("serial%"), let count = UInt64(what.dropFirst(7)), count > 0 else {
+                throw fault
+            }
             return NumberedField(name: name, source: .serialModulo(count))
         }
     }
 
-    private static func parse(_ url: String) throws -> (address: SocketAddress, authority: String, path: String) {
-        guard url.hasPrefix("http://") else { throw ArgumentList.Fault("--url: http://ADDR:PORT/PATH, not '\(url)'") }
+    private static func parse(_ url: String) throws -> (
+        address: SocketAddress, authority: String, path: String
+    ) {
+        guard url.hasPrefix("http://") else {
+            throw ArgumentList.Fault("--url: http://ADDR:PORT/PATH, not '\(url)'")
+        }
         let rest = url.dropFirst(7)
         let slash = rest.firstIndex(of: "/") ?? rest.endIndex
         let authority = String(rest[..<slash])

@@ -36,6 +36,7 @@ struct PartReport {
     }
 
     var json: JSONText {
-        .object([("part", .text(part.rawValue)), ("findings", .list(findings.map(\.json)))] + figures)
+        .object(
+            [("part", .text(part.rawValue)), ("findings", .list(findings.map(\.json)))] + figures)
     }
 }

@@ -25,7 +25,9 @@ enum Main {
 
     private static func run(_ settings: Settings) throws -> Int32 {
         guard access(settings.umbra, X_OK) == 0 else {
-            throw ArgumentList.Fault("no gateway at \(settings.umbra); build it with: swift build -c release --product umbra")
+            throw ArgumentList.Fault(
+                "no gateway at \(settings.umbra); build it with: swift build -c release --product umbra"
+            )
         }
         // Before the first thread: they inherit which signals are blocked.
         Cleanup.runOnSignal()
@@ -49,7 +51,8 @@ enum Main {
         let violated = reports.flatMap(\.findings).filter { !$0.held }
         if let file = settings.jsonFile {
             let json = JSONText.object([
-                ("benchmark", .text("SamplingAccuracy")), ("machine", machine), ("settings", settings.json),
+                ("benchmark", .text("SamplingAccuracy")), ("machine", machine),
+                ("settings", settings.json),
                 ("parts", .list(reports.map(\.json))), ("passed", .flag(violated.isEmpty)),
             ])
             try Standard.writeFile(file, json.written() + "\n")
@@ -63,7 +66,8 @@ enum Main {
         Standard.out("\n== \(report.part.rawValue)\n\n")
         for table in report.tables { Standard.out(table + "\n") }
         for finding in report.findings {
-            Standard.out("\(finding.held ? "held    " : "VIOLATED")  \(finding.name): \(finding.measured)\n")
+            Standard.out(
+                "\(finding.held ? "held    " : "VIOLATED")  \(finding.name): \(finding.measured)\n")
         }
     }
 }

@@ -35,7 +35,9 @@ enum PositionPart {
                 places[index] = Int(arrival.serial) % stratum
             }
             onePerStratum = onePerStratum && !places.contains(-1)
-            report.expect(onePerStratum, "start \(start): exactly one pick in each stratum", "\(strata) strata")
+            report.expect(
+                onePerStratum, "start \(start): exactly one pick in each stratum",
+                "\(strata) strata")
             runs.append(places)
         }
         var histogram = [Double](repeating: 0, count: stratum)
@@ -50,13 +52,16 @@ enum PositionPart {
             [Double](repeating: counts.reduce(0, +) / Double(counts.count), count: counts.count)
         }
         report.expectChance(
-            Statistics.chiSquared(observed: histogram, expected: uniform(histogram)), "the place is uniform")
+            Statistics.chiSquared(observed: histogram, expected: uniform(histogram)),
+            "the place is uniform")
         report.expectChance(
-            Statistics.chiSquared(observed: pairs, expected: uniform(pairs)), "the place does not follow from the one before")
+            Statistics.chiSquared(observed: pairs, expected: uniform(pairs)),
+            "the place does not follow from the one before")
         let same = zip(runs[0], runs[1]).count { $0 == $1 }
         let share = Double(same) / Double(max(1, runs[0].count))
         // A tenth by chance; far above it the same random numbers came again.
-        report.expect(share < 0.2, "another start picks other places", "\(fixed(share * 100, 1)) % the same")
+        report.expect(
+            share < 0.2, "another start picks other places", "\(fixed(share * 100, 1)) % the same")
         var table = TextTable(["place", "picks"])
         for place in 0..<stratum { table.add(["\(place)", fixed(histogram[place], 0)]) }
         report.tables = [table.text]

@@ -7,7 +7,8 @@ struct Settings {
     var umbra = ".build/release/umbra"
     var parts = Part.allCases
     var requests = 100_000
-    var connections = 64
+    /// A prime: with 64 and four routes in turn each connection would carry one route only.
+    var connections = 61
     var biasRate = 5_000.0
     var capSeconds = 8.0
     var port = 24_110
@@ -21,7 +22,7 @@ struct Settings {
           --umbra PATH       the gateway's binary (.build/release/umbra)
           --part P[,P]       ratio, bias, position, sticky, cap (all)
           --requests N       requests for each rate and each bias test (100000)
-          --connections C    (64)
+          --connections C    (61; a prime, so that each connection carries every route and size)
           --bias-rate R      requests a second of the bias test (5000): low enough that no copy is dropped
           --cap-seconds S    time of each cap test (8)
           --port N           first of the four ports used (24110)
@@ -63,8 +64,10 @@ struct Settings {
 
     var json: JSONText {
         .object([
-            ("requests", .integer(requests)), ("connections", .integer(connections)), ("bias_rate", .number(biasRate)),
-            ("cap_seconds", .number(capSeconds)), ("parts", .list(parts.map { .text($0.rawValue) })),
+            ("requests", .integer(requests)), ("connections", .integer(connections)),
+            ("bias_rate", .number(biasRate)),
+            ("cap_seconds", .number(capSeconds)),
+            ("parts", .list(parts.map { .text($0.rawValue) })),
         ])
     }
 }

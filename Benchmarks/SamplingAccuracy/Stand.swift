@@ -64,7 +64,9 @@ final class Stand {
         return origin
     }
 
-    private static func gateway(_ settings: Settings, _ directory: String, _ shape: Shape) throws -> Gateway {
+    private static func gateway(_ settings: Settings, _ directory: String, _ shape: Shape) throws
+        -> Gateway
+    {
         let port = settings.port
         var text = """
             version: '1'
@@ -97,8 +99,10 @@ final class Stand {
 
             """
         return try Gateway(
-            umbra: settings.umbra, name: "gateway-\(Instant.now().nanoseconds)", configuration: text,
-            listen: SocketAddress("127.0.0.1:\(port + 2)")!, admin: SocketAddress("127.0.0.1:\(port + 3)")!,
+            umbra: settings.umbra, name: "gateway-\(Instant.now().nanoseconds)",
+            configuration: text,
+            listen: SocketAddress("127.0.0.1:\(port + 2)")!,
+            admin: SocketAddress("127.0.0.1:\(port + 3)")!,
             cpus: [], directory: directory)
     }
 
@@ -117,7 +121,8 @@ final class Stand {
         change(&options)
         let result = try LoadGenerator(options).run { state in
             Standard.progress(
-                "\(name)  \(fixed(state.elapsedSeconds, 1)) s  \(state.answered) answered  \(fixed(state.answersPerSecond, 0))/s")
+                "\(name)  \(fixed(state.elapsedSeconds, 1)) s  \(state.answered) answered  \(fixed(state.answersPerSecond, 0))/s"
+            )
             during?()
         }
         Standard.endProgress()
@@ -133,7 +138,8 @@ final class Stand {
             let sent = metrics.sum("umbra_mirror_sent_total")
             let isSettled =
                 metrics.sum("umbra_requests_total") >= Double(requests)
-                && metrics.sum("umbra_mirror_sampled_total") == sent + metrics.sum("umbra_mirror_dropped_total")
+                && metrics.sum("umbra_mirror_sampled_total") == sent
+                    + metrics.sum("umbra_mirror_dropped_total")
                 && sent == metrics.sum("umbra_mirror_results_total")
             if isSettled || Instant.now() > deadline { return metrics }
             usleep(100_000)

@@ -20,28 +20,36 @@ enum StickyPart {
         for (start, workers) in [(1, 2), (2, 1)] {
             if start == 2 { try stand.restartGateway(workers: workers) }
             let result = try stand.load("sticky, \(workers) workers") {
-                $0.numbered.append(NumberedField(name: "X-User-Id", source: .serialModulo(UInt64(users))))
+                $0.numbered.append(
+                    NumberedField(name: "X-User-Id", source: .serialModulo(UInt64(users))))
                 $0.requestsMax = UInt64(users * requestsEach)
             }
             let metrics = try stand.settledMetrics(requests: result.total[.answered])
             let dropped = metrics.sum("umbra_mirror_dropped_total")
             report.expect(dropped == 0, "start \(start): no copy dropped", "\(Int(dropped))")
             let active = Set(
-                metrics.select("umbra_mirror_eligible_total").filter { $0.value > 0 }.compactMap { $0.labels["worker"] })
-            report.expect(active.count == workers, "start \(start): all workers served", "\(active.count) of \(workers)")
+                metrics.select("umbra_mirror_eligible_total").filter { $0.value > 0 }.compactMap {
+                    $0.labels["worker"]
+                })
+            report.expect(
+                active.count == workers, "start \(start): all workers served",
+                "\(active.count) of \(workers)")
             let arrivals = stand.shadow.arrivals().dropFirst(seenBefore)
             seenBefore += arrivals.count
             var copies = [Int](repeating: 0, count: users)
             for arrival in arrivals { copies[Int(arrival.serial) % users] += 1 }
             let split = copies.count { $0 != 0 && $0 != requestsEach }
-            report.expect(split == 0, "start \(start): all or none of a user's requests", "\(split) of \(users) users split")
+            report.expect(
+                split == 0, "start \(start): all or none of a user's requests",
+                "\(split) of \(users) users split")
             chosen.append(Set(copies.indices.filter { copies[$0] > 0 }))
         }
         let share = Double(chosen[0].count) / Double(users)
         // Users are chosen by a hash, so their number is binomial: five standard deviations.
         let deviation = 5 * (rate * (1 - rate) / Double(users)).squareRoot()
         report.expect(
-            abs(share - rate) <= deviation, "the share of users is the rate", "\(fixed(share * 100, 2)) % of \(users) at \(fixed(rate * 100, 0)) %")
+            abs(share - rate) <= deviation, "the share of users is the rate",
+            "\(fixed(share * 100, 2)) % of \(users) at \(fixed(rate * 100, 0)) %")
         report.expect(
             chosen[0] == chosen[1], "the same users after a restart with one worker",
             "\(chosen[0].symmetricDifference(chosen[1]).count) differ of \(chosen[0].count)")

@@ -31,8 +31,11 @@ final class TestOrigin {
     /// What holds of every run, whatever the target did.
     private func addsUp(_ result: LoadResult) -> Bool {
         for counts in [result.total, result.measured] {
-            if counts[.offered] != counts[.answered] + counts.failed + counts[.unanswered] { return false }
-            let byClass = counts[.status2xx] + counts[.status3xx] + counts[.status4xx] + counts[.status5xx]
+            if counts[.offered] != counts[.answered] + counts.failed + counts[.unanswered] {
+                return false
+            }
+            let byClass =
+                counts[.status2xx] + counts[.status3xx] + counts[.status4xx] + counts[.status5xx]
             if byClass != counts[.answered] { return false }
         }
         return result.latency.count == result.measured[.answered]
@@ -69,7 +72,8 @@ final class TestOrigin {
                 $0.seconds = 20
                 $0.requestsMax = 137
             }
-            #expect(result.total[.offered] == 137 && result.total[.answered] == 137 && addsUp(result))
+            #expect(
+                result.total[.offered] == 137 && result.total[.answered] == 137 && addsUp(result))
         }
     }
 
@@ -96,12 +100,15 @@ final class TestOrigin {
             $0.backlogMax = 10
         }
         #expect(addsUp(result))
-        #expect(result.total[.offered] == 100 && result.total[.sent] == 2 && result.total[.unanswered] == 100)
+        #expect(
+            result.total[.offered] == 100 && result.total[.sent] == 2
+                && result.total[.unanswered] == 100)
         #expect(result.total[.backlogDropped] == 88)
     }
 
     @Test(arguments: [
-        (OriginMode.hang, LoadCounter.unanswered), (.neverAccept, .unanswered), (.reset, .failedReset),
+        (OriginMode.hang, LoadCounter.unanswered), (.neverAccept, .unanswered),
+        (.reset, .failedReset),
         (.refuse, .failedConnect), (.garbage, .failedBadAnswer), (.close, .failedReset),
     ])
     func faultsAreCountedByKind(mode: OriginMode, counter: LoadCounter) throws {
@@ -109,7 +116,9 @@ final class TestOrigin {
         for rate in [nil, 200.0] {
             let result = try test.load { $0.rate = rate }
             #expect(addsUp(result), "\(mode)")
-            #expect(result.total[.offered] > 0 && result.total[counter] == result.total[.offered], "\(mode)")
+            #expect(
+                result.total[.offered] > 0 && result.total[counter] == result.total[.offered],
+                "\(mode)")
             #expect(rate == nil || result.total[.offered] == 40)
         }
     }
@@ -122,7 +131,9 @@ final class TestOrigin {
             $0.timeoutSeconds = 0.05
             $0.graceSeconds = 2
         }
-        #expect(addsUp(result) && result.total[.failedTimeout] == 4 && result.total[.connectionsMade] == 4)
+        #expect(
+            addsUp(result) && result.total[.failedTimeout] == 4
+                && result.total[.connectionsMade] == 4)
     }
 
     @Test func statusClassesAndWrongLengths() throws {
@@ -131,7 +142,8 @@ final class TestOrigin {
             $0.rate = 100
             $0.bodyBytesExpected = 7
         }
-        #expect(result.total[.status5xx] == 20 && result.total[.wrongLength] == 20 && addsUp(result))
+        #expect(
+            result.total[.status5xx] == 20 && result.total[.wrongLength] == 20 && addsUp(result))
     }
 
     @Test(arguments: [false, true], [false, true])
@@ -151,7 +163,8 @@ final class TestOrigin {
         }
         #expect(addsUp(result) && result.total[.status2xx] == 20)
         #expect(result.total[.wrongLength] == 0 && result.total[.strayBytes] == 0)
-        #expect(test.origin.value(.complete) == 20 && test.origin.value(.bytesReceived) > 20 * 400_000)
+        #expect(
+            test.origin.value(.complete) == 20 && test.origin.value(.bytesReceived) > 20 * 400_000)
     }
 
     @Test func numbersReachTheOrigin() throws {
@@ -166,7 +179,9 @@ final class TestOrigin {
         let arrivals = test.origin.arrivals()
         // 40 came, 25 were kept.
         #expect(test.origin.value(.requests) == 40 && arrivals.count == 25)
-        #expect(Set(arrivals.map(\.serial)).count == 25 && arrivals.allSatisfy { $0.connection < 4 && !$0.isShadow })
+        #expect(
+            Set(arrivals.map(\.serial)).count == 25
+                && arrivals.allSatisfy { $0.connection < 4 && !$0.isShadow })
         #expect(zip(arrivals, arrivals.dropFirst()).allSatisfy { $0.atNs <= $1.atNs })
     }
 
@@ -176,7 +191,9 @@ final class TestOrigin {
             $0.requests = [LoadRequest(method: "HEAD"), LoadRequest(method: "GET")]
             $0.rate = 100
         }
-        #expect(addsUp(result) && result.total[.answered] == 20 && result.total[.bodyBytes] == 10 * 1_024)
+        #expect(
+            addsUp(result) && result.total[.answered] == 20
+                && result.total[.bodyBytes] == 10 * 1_024)
         #expect(result.total[.connectionsMade] == 4 && result.total[.strayBytes] == 0)
     }
 }

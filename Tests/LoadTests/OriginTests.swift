@@ -5,8 +5,7 @@ import Testing
 @testable import Load
 
 @Suite(.serialized) struct OriginTests {
-    /// Sends `parts` with a pause between them and reads until the origin closes or `until` is
-    /// seen.
+    /// Sends `parts` with a pause between them; reads until the origin closes or `until` came.
     private func exchange(_ origin: Origin, _ parts: [String], until: String) throws -> String {
         let fd = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
         defer { close(fd) }
@@ -42,16 +41,22 @@ import Testing
             let last = "GET /end HTTP/1.1\r\nConnection: close\r\n\r\n"
             let text = try exchange(test.origin, [requests + last], until: "")
             let order = text.split(separator: "\r\n").filter { $0.hasPrefix("GET /") }
-            #expect(order.map { $0.dropFirst(5).prefix { $0 != " " } } == ["1", "2", "3", "4", "5", "end"])
+            #expect(
+                order.map { $0.dropFirst(5).prefix { $0 != " " } } == [
+                    "1", "2", "3", "4", "5", "end",
+                ])
             #expect(test.origin.value(.answers) == 6 && test.origin.value(.connections) == 1)
         }
     }
 
     @Test func anEchoedBodyAtEverySplit() throws {
         let test = try TestOrigin { $0.echo = .body }
-        let request = Array("POST / HTTP/1.1\r\nContent-Length: 11\r\nConnection: close\r\n\r\nhello world".utf8)
+        let request = Array(
+            "POST / HTTP/1.1\r\nContent-Length: 11\r\nConnection: close\r\n\r\nhello world".utf8)
         for split in 1..<request.count {
-            let parts = [request[..<split], request[split...]].map { String(decoding: $0, as: UTF8.self) }
+            let parts = [request[..<split], request[split...]].map {
+                String(decoding: $0, as: UTF8.self)
+            }
             let text = try exchange(test.origin, parts, until: "")
             #expect(text.hasSuffix("Content-Length: 11\r\n\r\nhello world"), "split at \(split)")
         }
@@ -61,7 +66,9 @@ import Testing
         let test = try TestOrigin { $0.echo = .body }
         let body = "5\r\nhello\r\n0\r\n\r\n"
         let text = try exchange(
-            test.origin, ["POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n", body], until: "")
+            test.origin,
+            ["POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n", body],
+            until: "")
         #expect(text.contains("Transfer-Encoding: chunked\r\n\r\n" + body))
     }
 
@@ -69,9 +76,14 @@ import Testing
         let test = try TestOrigin { $0.bodyBytes = 2 }
         let text = try exchange(
             test.origin,
-            ["PUT / HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 3\r\nConnection: close\r\n\r\n", "abc"],
+            [
+                "PUT / HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 3\r\nConnection: close\r\n\r\n",
+                "abc",
+            ],
             until: "")
-        #expect(text.hasPrefix("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n") && text.hasSuffix("\r\n\r\nab"))
+        #expect(
+            text.hasPrefix("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n")
+                && text.hasSuffix("\r\n\r\nab"))
     }
 
     @Test func oldClientsAreClosedAfterTheAnswer() throws {
@@ -92,8 +104,10 @@ import Testing
     @Test func shadowMarksAndCutOffRequestsAreCounted() throws {
         let test = try TestOrigin { $0.bodyBytes = 0 }
         _ = try exchange(
-            test.origin, ["GET / HTTP/1.1\r\nX-Umbra-Shadow: true\r\nConnection: close\r\n\r\n"], until: "")
-        _ = try exchange(test.origin, ["POST / HTTP/1.1\r\nContent-Length: 10\r\n\r\nabc"], until: "never")
+            test.origin, ["GET / HTTP/1.1\r\nX-Umbra-Shadow: true\r\nConnection: close\r\n\r\n"],
+            until: "")
+        _ = try exchange(
+            test.origin, ["POST / HTTP/1.1\r\nContent-Length: 10\r\n\r\nabc"], until: "never")
         #expect(test.origin.value(.shadowMarked) == 1)
         for _ in 0..<100 where test.origin.value(.cutOff) == 0 { usleep(10_000) }
         #expect(test.origin.value(.cutOff) == 1 && test.origin.value(.complete) == 1)
@@ -103,11 +117,15 @@ import Testing
         let test = try TestOrigin()
         let port = try #require(test.origin.address.port)
         #expect(Listeners.fault(port: port, owners: [getpid()]) == nil)
-        #expect(Listeners.fault(port: port, owners: [1])?.contains("listens on port \(port) as well") == true)
+        #expect(
+            Listeners.fault(port: port, owners: [1])?.contains("listens on port \(port) as well")
+                == true)
         #expect(Listeners.fault(port: port, owners: [], expected: false) != nil)
         let closed = try TestOrigin { $0.mode = .refuse }
         let closedPort = try #require(closed.origin.address.port)
-        #expect(Listeners.fault(port: closedPort, owners: [getpid()]) == "nobody listens on port \(closedPort)")
+        #expect(
+            Listeners.fault(port: closedPort, owners: [getpid()])
+                == "nobody listens on port \(closedPort)")
     }
 
     @Test func processTreeKnowsThisProcess() {

@@ -22,13 +22,16 @@ import Testing
     @Test func headFields() {
         var scan = HeadScan()
         let bytes = Array((Self.head + "more").utf8)
-        #expect(bytes.withUnsafeBufferPointer { scan.scan($0.baseAddress!, bytes.count) } == .complete)
+        #expect(
+            bytes.withUnsafeBufferPointer { scan.scan($0.baseAddress!, bytes.count) } == .complete)
         #expect(scan.headBytes == bytes.count - 4 && scan.startLineBytes == 16)
         #expect(scan.contentLength == 12 && scan.closes && scan.keepsAlive && scan.expectsContinue)
         #expect(scan.serial == 42 && scan.connection == 7 && scan.isShadow && !scan.isChunked)
     }
 
-    @Test(arguments: ["GET / HTTP/1.1\nHost: x\n\n", "HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n", "\n\r\n"])
+    @Test(arguments: [
+        "GET / HTTP/1.1\nHost: x\n\n", "HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n", "\n\r\n",
+    ])
     func badHeads(text: String) {
         var scan = HeadScan()
         let bytes = Array(text.utf8)
@@ -55,7 +58,8 @@ import Testing
     @Test func chunkedAtEverySplit() {
         for split in 0...Self.chunked.utf8.count {
             let (reader, left) = feed(.chunked, Self.chunked + "GET", split: split)
-            #expect(reader.phase == .done && reader.bodyBytes == 15 && left == 3, "split at \(split)")
+            #expect(
+                reader.phase == .done && reader.bodyBytes == 15 && left == 3, "split at \(split)")
         }
     }
 
@@ -83,7 +87,8 @@ import Testing
     }
 
     @Test func evenScheduleKeepsItsRate() {
-        var schedule = Schedule(start: Instant(nanoseconds: 1_000), rate: 3_000, arrivals: .even, seed: 1)
+        var schedule = Schedule(
+            start: Instant(nanoseconds: 1_000), rate: 3_000, arrivals: .even, seed: 1)
         for _ in 0..<3_000_000 { schedule.advance() }
         // After a thousand seconds not a nanosecond of drift.
         #expect(schedule.next == 1_000 + 1_000_000_000_000)
@@ -91,7 +96,8 @@ import Testing
     }
 
     @Test func exponentialScheduleIsSeededAndHasItsRate() {
-        var first = Schedule(start: Instant(nanoseconds: 0), rate: 1_000, arrivals: .exponential, seed: 4)
+        var first = Schedule(
+            start: Instant(nanoseconds: 0), rate: 1_000, arrivals: .exponential, seed: 4)
         var second = first
         var gaps: [Double] = []
         var previous: UInt64 = 0

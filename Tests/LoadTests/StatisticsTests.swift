@@ -4,9 +4,11 @@ import Testing
 @testable import Load
 
 @Suite struct StatisticsTests {
-    @Test(arguments: [
-        ([], nil), ([3], 3), ([1, 2], 1.5), ([9, 1, 5], 5), ([4, 1, 3, 2], 2.5), ([2, 2, 2, 100], 2),
-    ] as [([Double], Double?)])
+    @Test(
+        arguments: [
+            ([], nil), ([3], 3), ([1, 2], 1.5), ([9, 1, 5], 5), ([4, 1, 3, 2], 2.5),
+            ([2, 2, 2, 100], 2),
+        ] as [([Double], Double?)])
     func median(values: [Double], expected: Double?) {
         #expect(Statistics.median(values) == expected)
     }
@@ -46,10 +48,12 @@ import Testing
         #expect(held >= trials * 88 / 100 && held <= trials * 99 / 100, "held \(held) of \(trials)")
     }
 
-    @Test(arguments: [
-        ([], 0), ([5], 1), ([0, 10], 1), ([0, 9], 2), ([0, 9, 10, 18, 19], 3), ([19, 0, 10, 9, 18], 3),
-        ([0, 0, 0, 10, 10], 3), ([0, 5, 10, 15, 20], 2),
-    ] as [([UInt64], Int)])
+    @Test(
+        arguments: [
+            ([], 0), ([5], 1), ([0, 10], 1), ([0, 9], 2), ([0, 9, 10, 18, 19], 3),
+            ([19, 0, 10, 9, 18], 3),
+            ([0, 0, 0, 10, 10], 3), ([0, 5, 10, 15, 20], 2),
+        ] as [([UInt64], Int)])
     func mostInHalfOpenWindowOfTen(times: [UInt64], most: Int) {
         #expect(Statistics.mostInWindow(times, windowNs: 10) == most)
     }
@@ -64,10 +68,12 @@ import Testing
     }
 
     /// Critical values from tables of the distribution (NIST handbook 1.3.6.7.4).
-    @Test(arguments: [
-        (1, 3.841, 0.05), (1, 6.635, 0.01), (4, 9.488, 0.05), (9, 16.919, 0.05), (9, 27.877, 0.001),
-        (63, 82.529, 0.05), (100, 149.449, 0.001),
-    ] as [(Int, Double, Double)])
+    @Test(
+        arguments: [
+            (1, 3.841, 0.05), (1, 6.635, 0.01), (4, 9.488, 0.05), (9, 16.919, 0.05),
+            (9, 27.877, 0.001),
+            (63, 82.529, 0.05), (100, 149.449, 0.001),
+        ] as [(Int, Double, Double)])
     func chiSquaredTail(freedom: Int, value: Double, p: Double) {
         let found = Statistics.upperGamma(shape: Double(freedom) / 2, from: value / 2)
         #expect(abs(found - p) < p * 0.01)
@@ -75,7 +81,8 @@ import Testing
 
     @Test func chiSquaredOfCounts() throws {
         let die = try #require(
-            Statistics.chiSquared(observed: [5, 8, 9, 8, 10, 20], expected: [10, 10, 10, 10, 10, 10]))
+            Statistics.chiSquared(
+                observed: [5, 8, 9, 8, 10, 20], expected: [10, 10, 10, 10, 10, 10]))
         #expect(abs(die.value - 13.4) < 1e-9 && die.p > 0.019 && die.p < 0.021)
         #expect(Statistics.chiSquared(observed: [1], expected: [1]) == nil)
         #expect(Statistics.chiSquared(observed: [4, 4], expected: [4, 4])?.p == 1)

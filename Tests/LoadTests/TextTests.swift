@@ -33,17 +33,20 @@ import Testing
         #expect(metrics.sum("umbra_up") == 1 && !metrics.has("umbra_down"))
     }
 
-    @Test(arguments: [
-        (0.0, 0, "0"), (1.005, 1, "1.0"), (-0.04, 1, "0.0"), (-1.26, 1, "-1.3"), (12.3456, 3, "12.346"), (2, 2, "2.00"),
-        (99.999, 2, "100.00"), (.nan, 2, "-"),
-    ] as [(Double, Int, String)])
+    @Test(
+        arguments: [
+            (0.0, 0, "0"), (1.005, 1, "1.0"), (-0.04, 1, "0.0"), (-1.26, 1, "-1.3"),
+            (12.3456, 3, "12.346"), (2, 2, "2.00"),
+            (99.999, 2, "100.00"), (.nan, 2, "-"),
+        ] as [(Double, Int, String)])
     func fixedDecimals(value: Double, digits: Int, expected: String) {
         #expect(fixed(value, digits) == expected)
     }
 
     @Test func json() {
         let value = JSONText.object([
-            ("a", .number(1.5)), ("b\"\n", .list([.integer(1), .null, .flag(true)])), ("c", .number(.infinity)),
+            ("a", .number(1.5)), ("b\"\n", .list([.integer(1), .null, .flag(true)])),
+            ("c", .number(.infinity)),
             ("d", .object([])), ("e", .number(3)),
         ])
         #expect(
@@ -59,7 +62,9 @@ import Testing
     }
 
     @Test func arguments() throws {
-        var list = ArgumentList(["--rate=40", "--url", "a", "--url", "b", "--json", "word", "--what"])
+        var list = ArgumentList([
+            "--rate=40", "--url", "a", "--url", "b", "--json", "word", "--what",
+        ])
         #expect(try list.number("--rate", otherwise: 1) == 40)
         #expect(try list.texts("--url") == ["a", "b"])
         #expect(try list.integer("--seconds", otherwise: 5) == 5)
@@ -75,9 +80,13 @@ import Testing
         let plain = try Scrape.parse(Array("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi".utf8))
         #expect(plain.status == 200 && plain.body == Array("hi".utf8))
         let chunked = try Scrape.parse(
-            Array("HTTP/1.1 503 No\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n1\r\n!\r\n0\r\n\r\n".utf8))
+            Array(
+                "HTTP/1.1 503 No\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n1\r\n!\r\n0\r\n\r\n"
+                    .utf8))
         #expect(chunked.status == 503 && chunked.body == Array("hi!".utf8))
-        for text in ["HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nhi", "nonsense", "HTTP/1.1 200 OK\r\n"] {
+        for text in [
+            "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nhi", "nonsense", "HTTP/1.1 200 OK\r\n",
+        ] {
             #expect(throws: Scrape.Fault.self) { try Scrape.parse(Array(text.utf8)) }
         }
     }
