@@ -5,6 +5,7 @@ import os
 import socket
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -13,7 +14,7 @@ from harness.message import Incomplete
 from harness.peer import answer
 from harness.ports import free_port
 from harness.stream import connect
-from harness.waiting import wait_for
+from harness.waiting import wait_for, wait_for_standstill
 
 HEAD_BYTES, FIELDS, BODY_BYTES = 8192, 32, 1000
 # Long enough that a busy machine does not run into one by itself.
@@ -242,14 +243,109 @@ def test_a_slow_request_body(gateway, origin, path, framing):
     assert not origin.seen(path)
 
 
-def test_a_steady_request_body_is_served(gateway, origin, path):
-    with gateway.client() as client:
-        client.send(request_bytes(path, "POST", [("Content-Length", "8")]))
-        for _ in range(8):
+@pytest.fixture(scope="module")
+def patient(run_gateway, origin):
+    """No bound on bodies, a short one on their standing still, a longer one on answers."""
+    return run_gateway(settings(origin, limits={
+        "body_timeout": "1s", "answer_timeout": "4s", "connect_timeout": "1s"}))
+
+
+@pytest.mark.parametrize("framing", ["length", "chunked"])
+def test_a_steady_request_body_is_served(patient, origin, path, framing):
+    # Longer in all than body_timeout, but never still.
+    piece, count = b"x" * 4096, 10
+    fields = [("Content-Length", str(count * 4096))] if framing == "length" else [
+        ("Transfer-Encoding", "chunked")]
+    with patient.client() as client:
+        client.send(request_bytes(path, "POST", fields))
+        for _ in range(count):
             time.sleep(0.2)
-            client.send(b"x")
+            client.send(piece if framing == "length" else b"1000\r\n" + piece + b"\r\n")
+        if framing == "chunked":
+            client.send(b"0\r\n\r\n")
         assert client.read_final("POST").status == 200
-    assert origin.seen(path)[0].body == b"x" * 8
+    assert origin.seen(path)[0].body == piece * count
+
+
+def test_a_trickling_request_body_is_cut(patient, origin, path):
+    # A byte now and then is no progress: it would hold the connection for ever.
+    begin = time.monotonic()
+    with patient.client() as client:
+        client.send(request_bytes(path, "POST", [("Content-Length", "100000")]))
+        while time.monotonic() - begin < LATEST_S and client.send(b"x"):
+            if ended_or_answered(client):
+                break
+        assert client.read_final("POST").status == 408
+    assert not origin.seen(path)
+
+
+def test_a_steady_answer_is_served(patient, origin, path):
+    # Server-sent events: small, far apart, longer in all than every timeout.
+    def events(connection, request):
+        connection.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+        for _ in range(10):
+            time.sleep(0.5)
+            connection.send(b"5\r\nevent\r\n")
+        connection.send(b"0\r\n\r\n")
+
+    origin.on(path, events)
+    with patient.client() as client:
+        assert exchange(client, path).body == b"event" * 10
+
+
+def test_an_origin_that_never_reads_an_upload(patient, origin, path):
+    release = threading.Event()
+    origin.on_head(path, lambda c, r: release.wait(30) and "close")
+    begin = time.monotonic()
+    with patient.client() as client:
+        client.send(request_bytes(path, "POST", [("Content-Length", "100000000")]))
+        sender = threading.Thread(target=lambda: swallow_timeout(client, b"x" * 100_000_000), daemon=True)
+        sender.start()
+        client.sock.settimeout(15)
+        try:
+            assert client.read_final("POST").status in (408, 502, 504)
+        except (Incomplete, ConnectionError):
+            pass
+        except TimeoutError:
+            pytest.fail("the exchange hangs for ever")
+        finally:
+            release.set()
+    assert time.monotonic() - begin < 15
+
+
+def swallow_timeout(client, data):
+    try:
+        client.sock.sendall(data)
+    except OSError:
+        pass
+
+
+@pytest.mark.parametrize("size", [20_000, 60_000])
+def test_large_heads_pass_both_ways(patient, origin, path, size):
+    # head_bytes is 64 KiB by default, for answers as for requests.
+    origin.on(path, raw=b"HTTP/1.1 200 OK\r\nX-Large: " + b"b" * size
+              + b"\r\nContent-Length: 2\r\n\r\nok")
+    with patient.client() as client:
+        for _ in range(3):
+            got = exchange(client, path, "POST", [("X-Large", "a" * size)], b"body")
+            assert (got.status, len(got.get("x-large") or "")) == (200, size)
+    for request in origin.seen(path):
+        assert len(request.get("x-large")) == size and request.body == b"body"
+
+
+def test_many_large_heads_at_once(patient, origin, path):
+    clients = [patient.client() for _ in range(40)]
+    data = request_bytes(path, fields=[("X-Large", "a" * 30_000)])
+    for client in clients:
+        client.send(data[:-10])
+    for client in clients:
+        client.send(data[-10:])
+    statuses = [client.read_final().status for client in clients]
+    for client in clients:
+        client.close()
+    assert set(statuses) <= {200, 503} and statuses.count(200) >= 16, statuses
+    # And afterwards all is as before.
+    assert patient.ask(path, fields=[("X-Large", "a" * 30_000)]).status == 200
 
 
 def test_a_slow_answer_body(gateway, origin, path):
@@ -299,6 +395,66 @@ def test_a_slow_reader_of_small_answers_is_cut(gateway, origin, path):
         count = len(origin.seen(path))
         assert count < 2000
         wait_for(lambda: not client.send(b"x"), "the end of a reader that never reads", LATEST_S)
+
+
+def test_used_up_blocks_are_answered_503_and_come_back(run_gateway, origin, path):
+    gateway = run_gateway(settings(origin, runtime={"blocks_per_worker": 64, "blocks_on_loan_max": 32}))
+    held = []
+    for _ in range(150):
+        held.append(gateway.client())
+        held[-1].send(f"GET {path} HTTP/1.1\r\nHost: x\r\n".encode())
+    statuses = set()
+    for _ in range(5):
+        try:
+            statuses.add(gateway.ask(path).status)
+        except Incomplete:
+            statuses.add(None)
+    assert statuses <= {200, 503}, statuses
+    for client in held:
+        client.close()
+    wait_for(lambda: gateway.ask(path).status == 200, "blocks to come back")
+    body = b"x" * 300_000
+    origin.on(path, lambda c, r: c.send(answer(body=r.body)))
+    assert gateway.ask(path, "POST", body=body).body == body
+    assert gateway.stop() == 0
+
+
+def test_slow_readers_do_not_take_all_blocks(run_gateway, origin, path):
+    # Forty clients that ask for much and read nothing: what waits for them may use the memory that
+    # is to spare, and nobody else's requests are refused for it.
+    gateway = run_gateway(settings(
+        origin, runtime={"blocks_per_worker": 512, "blocks_on_loan_max": 64}))
+    size = 4 << 20
+    origin.on(path, lambda c, r: c.send(answer(body=bytes([int(r.path[-1])]) * size)))
+    clients = [connect(gateway.port, receive_buffer=4096, timeout=30) for _ in range(40)]
+    for number, client in enumerate(clients):
+        client.send(request_bytes(f"{path}/{number % 10}"))
+    wait_for_standstill(lambda: moved_bytes(gateway), "everything to stand still")
+    begin = time.monotonic()
+    statuses = [gateway.ask("/t/small").status for _ in range(20)]
+    body = b"y" * 100_000
+    origin.on("/t/echo", lambda c, r: c.send(answer(body=r.body)))
+    echoed = gateway.ask("/t/echo", "POST", body=body)
+    assert set(statuses) == {200}, statuses
+    assert echoed.body == body
+    assert time.monotonic() - begin < 5
+    # One who reads after all gets all of it, the right bytes.
+    assert clients[7].read_final().body == bytes([7]) * size
+    for client in clients:
+        client.close()
+    assert gateway.stop() == 0
+
+
+def moved_bytes(gateway):
+    """Bytes that every process of the gateway has read from and written to sockets and files."""
+    total = 0
+    for pid in gateway.watch() | {gateway.process.pid}:
+        try:
+            text = Path(f"/proc/{pid}/io").read_text()
+        except OSError:
+            continue
+        total += sum(int(line.split()[1]) for line in text.splitlines()[:2])
+    return total
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,7 @@
 """Deaths: of the shadow process, of workers, of the supervisor; and the status command."""
 
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -358,6 +359,27 @@ def test_memory_at_rest(two, path):
     total = sum(memory_bytes(pid, "Pss") for pid in [two.process.pid,
                                                       *descendants(two.process.pid)])
     assert total <= 64 * MIB, f"{total >> 20} MiB"
+
+
+def test_idle_connections_cost_little(two, path):
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < 4096:
+        pytest.skip("too few descriptors allowed here")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 4096), hard))
+    pids = [p["pid"] for p in two.processes("worker")]
+    two.ask(path)
+    held = sum(memory_bytes(pid) for pid in pids)
+    clients = []
+    try:
+        for _ in range(2000):
+            clients.append(two.client())
+            assert exchange(clients[-1], path).status == 200
+        grown = sum(memory_bytes(pid) for pid in pids) - held
+    finally:
+        for client in clients:
+            client.close()
+    # 0.5 KiB each, and what the allocator takes at a time.
+    assert grown <= 2000 * 512 + MIB, f"{grown / 2000:.0f} bytes a connection"
 
 
 def test_descriptors_do_not_leak(two, path):

@@ -1,6 +1,7 @@
 """Programs that nobody here wrote: curl, nginx, http.client, websockets, asyncio."""
 
 import asyncio
+import contextlib
 import hashlib
 import http.client
 import json
@@ -195,21 +196,20 @@ def test_websockets_echo(socket_front, message):
 
 
 def test_websockets_close(socket_front):
-    link = websockets.sync.client.connect(f"ws://127.0.0.1:{socket_front.port}/")
-    link.close(1000, "bye")
-    with pytest.raises(websockets.exceptions.ConnectionClosedOK):
-        link.recv(timeout=10)
-    assert link.close_code == 1000
+    with websockets.sync.client.connect(f"ws://127.0.0.1:{socket_front.port}/") as link:
+        link.close(1000, "bye")
+        with pytest.raises(websockets.exceptions.ConnectionClosedOK):
+            link.recv(timeout=10)
+        assert link.close_code == 1000
 
 
 def test_many_websockets_at_once(socket_front):
-    links = [websockets.sync.client.connect(f"ws://127.0.0.1:{socket_front.port}/")
-             for _ in range(20)]
-    for number, link in enumerate(links):
-        link.send(str(number))
-    assert [link.recv(timeout=10) for link in links] == [str(n) for n in range(20)]
-    for link in links:
-        link.close()
+    with contextlib.ExitStack() as stack:
+        links = [stack.enter_context(websockets.sync.client.connect(
+            f"ws://127.0.0.1:{socket_front.port}/")) for _ in range(20)]
+        for number, link in enumerate(links):
+            link.send(str(number))
+        assert [link.recv(timeout=10) for link in links] == [str(n) for n in range(20)]
 
 
 @pytest.mark.generic

@@ -2,7 +2,10 @@
 can tell, bytes behind a message never become the next client's answer."""
 
 import json
+import os
+import signal
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -130,6 +133,28 @@ def test_a_cut_answer_stays_incomplete(gateway, origin, path, raw, how):
     assert len(origin.seen(path)) == 1
 
 
+def test_a_reset_inside_a_close_delimited_answer_is_no_clean_end(gateway, origin, path):
+    def cut(connection, request):
+        connection.send(H + b"\r\nonly some")
+        # Once the client has it, so that the reset cannot overtake it.
+        go.wait(10)
+        connection.abort()
+
+    go = threading.Event()
+    origin.on(path, cut)
+    with gateway.client() as client:
+        client.send(request_bytes(path))
+        while b"only some" not in client.buffer and client.fill():
+            pass
+        go.set()
+        try:
+            got = client.read_final()
+            # Without chunks only a reset can say that something is missing.
+            assert got.framing == "close" and client.reset
+        except Incomplete:
+            pass
+
+
 @pytest.mark.parametrize("raw", BROKEN)
 def test_a_broken_chunked_answer_stays_incomplete(gateway, origin, path, raw):
     origin.on(path, lambda c, r: c.send(raw) and c.read_to_end() and "close")
@@ -202,6 +227,42 @@ def test_an_answer_before_any_request_is_not_the_next_ones(gateway, origin, path
         for _ in range(10):
             got = exchange(client, path + "/next")
             assert (got.body, got.get("x-injected")) == (b"mine", None)
+
+
+@pytest.mark.parametrize("order", ["injected-first", "request-first"])
+def test_bytes_that_wait_beside_the_next_request_are_not_its_answer(gateway, origin, path, order):
+    # The worker stands still while both arrive, so that one wake-up brings it both.
+    talk, talked = threading.Event(), threading.Event()
+
+    def later(connection, request):
+        connection.send(OK)
+        talk.wait(5)
+        connection.send(INJECTED)
+        talked.set()
+        connection.read_to_end()
+        return "close"
+
+    origin.on(path, later)
+    origin.on(path + "/next", raw=answer(body=b"mine"))
+    workers = [p for p in gateway.watch() if is_worker(p)] or [gateway.process.pid]
+    with gateway.client() as client:
+        assert exchange(client, path).body == b"ok"
+        for pid in workers:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            steps = [lambda: (talk.set(), talked.wait(10)),
+                     lambda: client.send(request_bytes(path + "/next"))]
+            for step in steps if order == "injected-first" else reversed(steps):
+                step()
+        finally:
+            for pid in workers:
+                os.kill(pid, signal.SIGCONT)
+        got = client.read_final()
+        assert (got.status, got.body, got.get("x-injected")) == (200, b"mine", None)
+
+
+def is_worker(pid):
+    return b"worker" in Path(f"/proc/{pid}/cmdline").read_bytes()
 
 
 def test_repeated_equal_lengths_are_one_or_a_fault(gateway, origin, path):
