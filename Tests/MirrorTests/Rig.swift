@@ -33,6 +33,8 @@ final class Rig {
             returns = RingConsumer(link.returns)
         }
 
+        var memoryBase: UnsafeMutableRawPointer { memory.base }
+
         var shadowLink: ShadowLink {
             ShadowLink(
                 link: link, blocks: UnsafeRawPointer(blocks.pointer(0)),
