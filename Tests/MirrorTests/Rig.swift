@@ -8,7 +8,7 @@ import Upstream
 /// A shadow process and the workers that feed it, in one process and one thread, with a clock that
 /// the test moves. Peers are real sockets on loopback.
 final class Rig {
-    static let ringDepth = 64
+    static let ringDepth = 256
     static let blockBytes = 16 << 10
 
     /// One worker's side of a link.
@@ -32,6 +32,8 @@ final class Rig {
             copies = RingProducer(link.copies)
             returns = RingConsumer(link.returns)
         }
+
+        var memoryBase: UnsafeMutableRawPointer { memory.base }
 
         var shadowLink: ShadowLink {
             ShadowLink(
