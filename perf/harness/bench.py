@@ -1,0 +1,205 @@
+"""One run: where the tools are, which cores, which ports, and a round of load with its checks."""
+
+import os
+import resource
+import shutil
+import signal
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from . import machine
+from .load import Origin, run_load
+from .processes import Child, CPUTime, Fault, core_busy_ns, cpu_time, wait_until
+from .proxies import KINDS
+
+ROOT = Path(__file__).resolve().parents[2]
+# How long a proxy's own count may take to show the last request.
+COUNT_SECONDS = 3.0
+# Work of others on the proxy's core above which a round is called disturbed, as a share of it.
+FOREIGN_SHARE_MAX = 0.03
+
+
+@dataclass
+class Round:
+    """One proxy under load for some seconds."""
+
+    load: object
+    cpu: CPUTime
+    worker_cpu: CPUTime
+    foreign_share: float
+
+    @property
+    def cpu_us(self):
+        return self.cpu.total / 1000 / max(1, self.load.answered)
+
+    @property
+    def worker_us(self):
+        return self.worker_cpu.total / 1000 / max(1, self.load.answered)
+
+    @property
+    def user_us(self):
+        return self.cpu.user / 1000 / max(1, self.load.answered)
+
+    @property
+    def system_us(self):
+        return self.cpu.system / 1000 / max(1, self.load.answered)
+
+
+class Bench:
+    def __init__(self, options):
+        self.root = ROOT
+        self.work = ROOT / "perf" / ".work"
+        self.work.mkdir(parents=True, exist_ok=True)
+        self.options = options
+        self.umbra = Path(options.umbra).resolve()
+        self.load_tool = str(Path(options.load).resolve())
+        self.proxy_cpu = options.proxy_cpu
+        self.load_cpu = options.load_cpu
+        self.envoy = None
+        self.next_port = options.port
+        self.rounds = options.rounds
+        self.seconds = options.seconds
+        self.warmup = options.warmup
+        self.disturbed = 0
+        self.descriptors = raise_descriptor_limit()
+        os.sched_setaffinity(0, {self.load_cpu})
+
+    # What is needed
+
+    def prepare(self, kinds):
+        """Installs what is missing, and fails before anything is measured where that cannot be."""
+        if not os.access(self.load_tool, os.X_OK):
+            raise Fault(f"no {self.load_tool}; build it with: swift build -c release --product load")
+        if "umbra" in kinds and not os.access(self.umbra, os.X_OK):
+            raise Fault(f"no {self.umbra}; build it with: swift build -c release --product umbra")
+        if "nginx" in kinds:
+            machine.install_with_apt("nginx", "nginx-core")
+        if "haproxy" in kinds:
+            machine.install_with_apt("haproxy", "haproxy")
+        if "envoy" in kinds:
+            self.envoy = machine.envoy_binary(self.work)
+
+    # Pieces
+
+    def port(self, count=1):
+        port = self.next_port
+        self.next_port += count
+        return port
+
+    def origin(self, **how):
+        port = self.port()
+        return Origin(self.load_tool, port, self.work / f"origin-{port}.log", self.load_cpu, **how)
+
+    def proxy(self, kind, upstream, mirror=None, label=None, **settings):
+        made = KINDS[kind](
+            self, label or kind, self.port(2), upstream.port, mirror.port if mirror else None,
+            settings)
+        return made.start()
+
+    def progress(self, text):
+        if sys.stderr.isatty():
+            sys.stderr.write(f"\r\x1b[K{text}")
+        else:
+            sys.stderr.write(text + "\n")
+        sys.stderr.flush()
+
+    def end_progress(self):
+        if sys.stderr.isatty():
+            sys.stderr.write("\r\x1b[K")
+
+    def order(self, things, index):
+        """The order of round `index`: rotated, and every other time backwards, so that a drift of
+        the machine falls on all alike."""
+        turned = things[index % len(things):] + things[:index % len(things)]
+        return turned[::-1] if index % 2 else turned
+
+    def measure(self, proxy, result, what, seconds=None, tail=0.05, checks_answers=True, **load):
+        """One round. Adds to `result.faults` what makes it untrustworthy."""
+        proxy.check()
+        self.progress(f"{result.name}: {what}: {proxy.label}")
+        pids = proxy.tree()
+        workers = proxy.worker_pids()
+        counted = proxy.requests()
+        busy, started = core_busy_ns(self.proxy_cpu), time.monotonic()
+        before, worker_before = cpu_time(pids), cpu_time(workers)
+        load_run = run_load(
+            self.load_tool, proxy.port, self.load_cpu,
+            seconds=self.seconds if seconds is None else seconds,
+            **{"warmup": self.warmup, **load})
+        time.sleep(tail)
+        cpu, worker_cpu = cpu_time(pids) - before, cpu_time(workers) - worker_before
+        wall = (time.monotonic() - started) * 1e9
+        foreign = max(0.0, core_busy_ns(self.proxy_cpu) - busy - cpu.total) / wall
+        if foreign > FOREIGN_SHARE_MAX:
+            self.disturbed += 1
+        name = f"{what}: {proxy.label}"
+        if proxy.tree() != pids:
+            result.faults.append(f"{name}: processes changed: {pids} became {proxy.tree()}")
+        self.check_counts(proxy, counted, load_run, name, result)
+        if checks_answers and (load_run.ok != load_run.offered or load_run.wrong):
+            result.faults.append(
+                f"{name}: {load_run.offered} offered, {load_run.ok} answered with 2xx, "
+                f"{load_run.failed} failed, {load_run.unanswered} unanswered, {load_run.wrong} wrong")
+        return Round(load_run, cpu, worker_cpu, foreign)
+
+    def check_counts(self, proxy, before, load_run, name, result):
+        """The proxy's own count must equal the answers that came; requests that were given up
+        may have reached it or not."""
+        if before is None:
+            return
+        least = load_run.answered
+        most = least + load_run.unanswered + load_run.failed
+        looks = 0
+
+        def counted():
+            nonlocal looks
+            looks += 1
+            return proxy.requests() - before - looks * proxy.requests_seen_by_looking
+
+        if not wait_until(lambda: least <= counted() <= most, COUNT_SECONDS, step=0.1):
+            result.faults.append(
+                f"{name}: the proxy counted {counted()} requests, the generator {least} answers")
+
+    def finish(self, result, proxies, origins, expected=None):
+        """Ends all; where `expected` is given, the first origin must have had so many requests."""
+        for proxy in proxies:
+            proxy.end()
+        for index, origin in enumerate(origins):
+            counts = origin.finish()
+            if index == 0 and expected is not None and counts["requests"] != expected:
+                result.faults.append(
+                    f"{origin.name} had {counts['requests']} requests, the generator sent {expected}")
+
+
+def raise_descriptor_limit():
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return hard
+
+
+def end_on_signals(minutes):
+    """Ctrl-C, SIGTERM and the bound on the whole run's time all end it through the same door."""
+
+    def stop(number, _frame):
+        if number == signal.SIGALRM:
+            raise Fault(f"not done within {minutes} minutes (--minutes)")
+        raise KeyboardInterrupt
+
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGALRM):
+        signal.signal(number, stop)
+    signal.alarm(int(minutes * 60))
+
+
+def end_children():
+    signal.alarm(0)
+    Child.end_all()
+
+
+def tool_path(name):
+    return str(ROOT / ".build" / "release" / name)
+
+
+def has(program):
+    return shutil.which(program) is not None

@@ -1,0 +1,14 @@
+"""The scenarios of perf/peers: each one a row, or some, of what Umbra must reach."""
+
+from . import bodies, faults, fixed, idle, memory, mirror, p99, saturation
+
+SCENARIOS = {
+    "saturation": saturation.run,
+    "fixed": fixed.run,
+    "mirror": mirror.run,
+    "bodies": bodies.run,
+    "memory": memory.run,
+    "idle": idle.run,
+    "faults": faults.run,
+    "p99": p99.run,
+}
