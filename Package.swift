@@ -48,6 +48,7 @@ let package = Package(
         tests("MirrorTests", ["CLinux", "CoreLoop", "HTTP", "Upstream", "Mirror"]),
         tests("ProxyTests", ["CLinux", "CoreLoop", "HTTP", "Upstream", "Mirror", "Proxy"]),
         tests("ConfigurationTests", ["CoreLoop", "HTTP", "Upstream", "Mirror", "Proxy", "Configuration"]),
+        tests("AdminTests", ["CLinux", "CoreLoop", "HTTP", "Upstream", "Mirror", "Proxy", "Admin"]),
         tests("SimulationTests", ["CLinux", "CoreLoop", "HTTP", "Upstream", "Mirror", "Proxy"]),
         tests("TidyTests", []),
     ],

@@ -1,0 +1,36 @@
+/// Every bound of the admin process, in one place.
+public enum AdminLimits {
+    /// Connections at one time. A further one takes the place of one that has waited
+    /// `evictAfterMs` for a whole request; where there is none, it is closed.
+    public static let connectionsMax = 64
+    /// How long a connection without a whole request is safe from one that comes when all are taken.
+    public static let evictAfterMs = 1_000
+    /// Longest request head, its field lines and its target: 431 or 414 beyond them.
+    public static let headBytesMax = 8 << 10
+    public static let fieldsMax = 64
+    public static let targetBytesMax = 2 << 10
+    /// From a request's first byte (or from the accept) to the end of its head; then it is cut.
+    public static let headTimeoutMs = 5_000
+    /// How long a connection may wait between two requests.
+    public static let idleTimeoutMs = 60_000
+    /// From the start of an answer to its last byte in the kernel; a slower reader is cut.
+    public static let writeTimeoutMs = 10_000
+    /// Milliseconds and bytes that are read and thrown away before a close, so that a reset does not
+    /// overtake the answer.
+    public static let lingerMs = 1_000
+    public static let lingerBytesMax = 64 << 10
+    /// Answer bytes that may wait for slow readers, over all connections; beyond it, 503.
+    public static let pendingBytesMax = 32 << 20
+    /// After running out of descriptors, accepting rests this long.
+    public static let acceptPauseMs = 100
+    /// Longest wait of the loop, so that the admin process's own heartbeat stays fresh.
+    public static let turnMsMax = 1_000
+    /// A worker whose heartbeat is older than this is not ready: it wakes at least each second.
+    public static let heartbeatMsMax: UInt64 = 5_000
+    /// Samples on either side below which no P99 is told: fewer than ten would lie above it.
+    public static let meterSamplesMin: UInt64 = 1_000
+    /// Times that one shadow's counters are read until they agree with each other.
+    public static let readingAttemptsMax = 8
+    /// Largest answer that the status client reads, and its head.
+    public static let statusBytesMax = 16 << 20
+}

@@ -1,0 +1,249 @@
+import CLinux
+public import CoreLoop
+import HTTP
+public import Proxy
+
+/// The admin listener: a small HTTP/1.1 server with an epoll loop of its own.
+///
+/// `/healthz` and `/readyz` for probes, `/health`, `/metrics`, `/status` and `/status?format=text`.
+/// GET and HEAD only. Everything a client can make it hold or do is bounded (`AdminLimits`):
+/// connections, heads, times, and answer bytes that wait. One request of each connection is answered
+/// in one turn, so that nobody who pipelines keeps the others waiting. One thread.
+public final class AdminServer {
+    private enum Kind {
+        static let listener: UInt8 = 1
+        static let connection: UInt8 = 2
+    }
+
+    private let pages: AdminPages
+    private let board: Board
+    private let epoll: Epoll
+    private let listener: Int32
+    private let head: RequestHead
+    private var connections: [AdminConnection?]
+    private var serial: UInt32 = 0
+    private var acceptPausedUntil: Instant?
+    /// The time at the turn's start.
+    private var now: Instant
+
+    /// A server on a socket that listens and does not block; it stays open when the server goes.
+    ///
+    /// - Parameters:
+    ///   - token: what `Authorization: Bearer` must carry for all but the probes; nil asks for none.
+    ///     An empty one fits no request.
+    ///   - startedAt: when the gateway started, for the uptime.
+    ///
+    /// Throws where descriptors have run out.
+    public init(
+        settings: GatewaySettings, board: Board, listener: Int32, token: String?,
+        startedAt: Instant, version: String
+    ) throws(SystemError) {
+        pages = AdminPages(
+            settings: settings, board: board, token: token, startedAt: startedAt, version: version)
+        self.board = board
+        self.listener = listener
+        now = Instant.now()
+        head = RequestHead(
+            limits: HeadLimits(
+                headBytesMax: AdminLimits.headBytesMax, fieldsMax: AdminLimits.fieldsMax,
+                targetBytesMax: AdminLimits.targetBytesMax))
+        connections = Array(repeating: nil, count: AdminLimits.connectionsMax)
+        epoll = try Epoll()
+        try epoll.add(listener, Self.listenerToken, mode: .level)
+    }
+
+    private static let listenerToken = Token(kind: Kind.listener, slot: 0, generation: 0)
+
+    /// Connections that are open.
+    public var connectionCount: Int { connections.count { $0 != nil } }
+
+    /// Turns the loop until `isOver` says so, which is asked at least once a second and after each
+    /// signal.
+    public func run(until isOver: () -> Bool) {
+        while !isOver() { turn(timeoutMs: Int32(AdminLimits.turnMsMax)) }
+    }
+
+    /// Waits at most `timeoutMs` (and never longer than `AdminLimits.turnMsMax`) for events, handles
+    /// them, and cuts who was too slow. Writes the admin process's heartbeat. `now` moves the clock
+    /// by hand, for tests.
+    public func turn(now moved: Instant? = nil, timeoutMs: Int32) {
+        let count = epoll.wait(timeoutMs: waitMs(timeoutMs))
+        now = moved ?? Instant.now()
+        for place in 0..<count {
+            let (token, _) = epoll.event(place)
+            if token.kind == Kind.listener {
+                acceptConnections()
+            } else if connections[token.slot]?.serial == token.generation {
+                drive(token.slot)
+            }
+        }
+        for slot in connections.indices where connections[slot]?.goesOn == true { drive(slot) }
+        for slot in connections.indices {
+            if let connection = connections[slot], connection.deadline <= now { expire(slot) }
+        }
+        resumeAccepting()
+        board.admin[.heartbeatMs].set(now.milliseconds)
+    }
+
+    private func waitMs(_ wanted: Int32) -> Int32 {
+        var wait = AdminLimits.turnMsMax
+        if wanted >= 0 { wait = min(wait, Int(wanted)) }
+        func shorten(to deadline: Instant) {
+            // Rounded up: a turn just before a deadline would only turn again.
+            wait = min(wait, Int(clamping: deadline.nanoseconds(since: now) / 1_000_000) + 1)
+        }
+        for case let connection? in connections {
+            if connection.goesOn { return 0 }
+            shorten(to: connection.deadline)
+        }
+        if let acceptPausedUntil { shorten(to: acceptPausedUntil) }
+        return Int32(wait)
+    }
+
+    // MARK: Accepting
+
+    private func acceptConnections() {
+        var address = sockaddr_storage()
+        var length = socklen_t()
+        for _ in 0..<CoreLoop.Limits.acceptsPerTurnMax {
+            switch Socket.accept(listener, &address, &length) {
+            case .connection(let fd): take(fd)
+            case .aborted: continue
+            case .wouldBlock: return
+            case .exhausted:
+                // Told by level, an accept that cannot succeed would spin the loop.
+                epoll.remove(listener)
+                acceptPausedUntil = now.adding(ms: AdminLimits.acceptPauseMs)
+                return
+            }
+        }
+    }
+
+    private func resumeAccepting() {
+        guard let until = acceptPausedUntil, until <= now else { return }
+        acceptPausedUntil = now.adding(ms: AdminLimits.acceptPauseMs)
+        if (try? epoll.add(listener, Self.listenerToken, mode: .level)) != nil {
+            acceptPausedUntil = nil
+        }
+    }
+
+    private func take(_ fd: Int32) {
+        guard let slot = connections.firstIndex(where: { $0 == nil }) ?? evict() else {
+            close(fd)
+            return
+        }
+        serial &+= 1
+        let token = Token(kind: Kind.connection, slot: slot, generation: serial)
+        guard (try? epoll.add(fd, token, mode: .edge)) != nil else {
+            close(fd)
+            return
+        }
+        connections[slot] = AdminConnection(fd: fd, serial: serial, now: now)
+    }
+
+    /// Makes room by closing who has waited longest for nothing; nil where all have work.
+    private func evict() -> Int? {
+        func idleSince(_ slot: Int) -> Instant? {
+            guard let connection = connections[slot] else { return nil }
+            switch connection.phase {
+            case .writing: return nil
+            case .lingering: return Instant(nanoseconds: 0)
+            case .reading: return connection.goesOn ? nil : connection.waitingSince
+            }
+        }
+        let waiting = connections.indices.compactMap { slot in idleSince(slot).map { (slot, $0) } }
+        guard let longest = waiting.min(by: { $0.1 < $1.1 }),
+            longest.1.adding(ms: AdminLimits.evictAfterMs) <= now
+        else { return nil }
+        connections[longest.0] = nil
+        return longest.0
+    }
+
+    // MARK: One connection
+
+    private func drive(_ slot: Int) {
+        guard let connection = connections[slot] else { return }
+        connection.goesOn = false
+        switch connection.phase {
+        case .lingering:
+            if connection.discard() { connections[slot] = nil }
+        case .writing: write(slot, connection)
+        case .reading: read(slot, connection)
+        }
+    }
+
+    private func read(_ slot: Int, _ connection: AdminConnection) {
+        let wasIdle = connection.inputCount == 0
+        guard connection.fill() else {
+            connections[slot] = nil
+            return
+        }
+        if wasIdle, connection.inputCount > 0 {
+            connection.deadline = now.adding(ms: AdminLimits.headTimeoutMs)
+        }
+        let bytes = connection.received
+        let outcome =
+            connection.seen == 0 ? head.parse(bytes) : head.parse(bytes, seen: connection.seen)
+        switch outcome {
+        case .incomplete:
+            connection.seen = bytes.count
+            if connection.hasEnded { connections[slot] = nil }
+        case .invalid(let fault):
+            respond(slot, connection, .refusal(fault), isHead: false, closes: true)
+        case .complete(let headBytes):
+            // Content is not read: with it the connection ends, so that no byte of it can be
+            // taken for a request.
+            let hasContent = head.framing != .none && head.framing != .length(0)
+            let closes = !head.keepAlive || head.versionMinor == 0 || hasContent
+            let isHead = head.method == .head
+            let answer = isOverloaded ? .overloaded : pages.answer(head, bytes, now: now)
+            connection.consume(headBytes)
+            respond(slot, connection, answer, isHead: isHead, closes: closes)
+        }
+    }
+
+    private var isOverloaded: Bool {
+        connections.reduce(0) { $0 + ($1?.pendingBytes ?? 0) } > AdminLimits.pendingBytesMax
+    }
+
+    private func respond(
+        _ slot: Int, _ connection: AdminConnection, _ answer: AdminAnswer, isHead: Bool,
+        closes: Bool
+    ) {
+        connection.isLast = closes
+        connection.deadline = now.adding(ms: AdminLimits.writeTimeoutMs)
+        connection.send(
+            answer.bytes(isHead: isHead, closes: closes, wallMs: WallClock.milliseconds()))
+        write(slot, connection)
+    }
+
+    private func write(_ slot: Int, _ connection: AdminConnection) {
+        switch connection.flush() {
+        case .waits: return
+        case .failed: connections[slot] = nil
+        case .done where connection.isLast:
+            Socket.shutdownWrites(connection.fd)
+            connection.phase = .lingering
+            connection.deadline = now.adding(ms: AdminLimits.lingerMs)
+            if connection.discard() { connections[slot] = nil }
+        case .done:
+            connection.phase = .reading
+            connection.waitingSince = now
+            connection.deadline = now.adding(
+                ms: connection.inputCount > 0
+                    ? AdminLimits.headTimeoutMs : AdminLimits.idleTimeoutMs)
+            // The next request may be in the buffer or the socket already: no event will say so.
+            connection.goesOn = true
+        }
+    }
+
+    /// A deadline passed: who has begun a request is told, whoever else is closed.
+    private func expire(_ slot: Int) {
+        guard let connection = connections[slot] else { return }
+        if connection.phase == .reading, connection.inputCount > 0 {
+            respond(slot, connection, .tooSlow, isHead: false, closes: true)
+        } else {
+            connections[slot] = nil
+        }
+    }
+}
