@@ -40,7 +40,14 @@ let package = Package(
         tool("load", ["CLinux", "CoreLoop", "Load"], path: "Benchmarks/LoadTool"),
         tool("LatencyOverhead", ["CLinux", "CoreLoop", "Load"], path: "Benchmarks/LatencyOverhead"),
         tool("SamplingAccuracy", ["CLinux", "CoreLoop", "Load"], path: "Benchmarks/SamplingAccuracy"),
-        tool("HeadParse", ["CLinux", "CoreLoop", "HTTP"], path: "Benchmarks/HeadParse"),
+        .executableTarget(
+            name: "HeadParse", dependencies: ["CLinux", "CoreLoop", "HTTP"],
+            path: "Benchmarks/HeadParse", exclude: ["bounds", "instructions"],
+            swiftSettings: settings,
+            // Counts allocations; see AllocationCount.swift.
+            linkerSettings: [
+                .unsafeFlags(["-Xlinker", "--defsym=malloc=umbra_counted_malloc"])
+            ]),
 
         tests("CoreLoopTests", ["CLinux", "CoreLoop"]),
         tests("HTTPTests", ["CoreLoop", "HTTP"]),

@@ -14,8 +14,8 @@ private func libcMemalign(_ alignment: Int, _ size: Int) -> UnsafeMutableRawPoin
 /// Allocations of the process so far. One thread runs here.
 nonisolated(unsafe) var allocationsTotal = 0
 
-// The linker makes `malloc` another name of this (`--defsym` in Package.swift): the compiler reserves
-// that name for itself.
+// The linker makes `malloc` another name of this (`--defsym` in Package.swift): the compiler
+// reserves that name for itself.
 @c(umbra_counted_malloc)
 public func countedMalloc(_ size: Int) -> UnsafeMutableRawPointer? {
     allocationsTotal &+= 1

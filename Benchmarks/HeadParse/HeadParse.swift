@@ -8,14 +8,15 @@ enum HeadParse {
 
         usage: swift run -c release HeadParse [--help | --list | --instructions NAME COUNT]
 
-          (nothing)                 prints, for each sample, its bytes, nanoseconds for one parse (the best
-                                    and the median of 9 rounds), bytes per nanosecond, and heap allocations;
-                                    exits with 1 if any parse allocates.
-          --list                    prints the samples' names.
-          --instructions NAME COUNT parses one sample COUNT times and prints nothing. Run under valgrind
-                                    by Benchmarks/HeadParse/instructions, which takes the difference of two
-                                    counts and compares it with Benchmarks/HeadParse/bounds: a gate
-                                    that does not depend on the machine.
+          (nothing)   prints, for each sample, its bytes, nanoseconds for one parse (the best
+                      and the median of 9 rounds), bytes per nanosecond, heap allocations;
+                      exits with 1 if any parse allocates.
+          --list      prints the samples' names.
+          --instructions NAME COUNT
+                      parses one sample COUNT times and prints nothing. Run under valgrind
+                      by Benchmarks/HeadParse/instructions, which takes the difference of
+                      two counts and compares it with Benchmarks/HeadParse/bounds: a gate
+                      that does not depend on the machine.
 
         """
 

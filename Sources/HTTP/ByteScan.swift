@@ -1,16 +1,17 @@
 /// The searches that a head's parser spends its time in, 16 bytes a step.
 ///
 /// What Swift 6.3 makes of this was read in the disassembly. Constants are written
-/// `SIMD16(repeating:)`, as a bare literal compiles to a loop over the lanes. Signed comparisons are one
-/// instruction on x86-64, unsigned ones two. `any(mask)` is an outlined call, no `pmovmskb` is emitted,
-/// and a vector's `init(truncatingIfNeeded:)` is one `packsswb` where it is used once, but a call, which
-/// also keeps its callers from being inlined, where it is used often.
+/// `SIMD16(repeating:)`, as a bare literal compiles to a loop over the lanes. Signed comparisons
+/// are one instruction on x86-64, unsigned ones two. `any(mask)` is an outlined call, no `pmovmskb`
+/// is emitted, and a vector's `init(truncatingIfNeeded:)` is one `packsswb` where it is used once,
+/// but a call, which also keeps its callers from being inlined, where it is used often.
 extension Bytes {
     /// The class of bytes that a scan stops at.
     private enum Stop {
         /// Below 0x20, or 0x7F: what may not stand in a field value, HTAB included.
         case control
-        /// As `control`, and 0x80 and above, which is rare in values: one comparison instead of two.
+        /// As `control`, and 0x80 and above, which is rare in values: one comparison instead of
+        /// two.
         case controlOrHigh
         /// Anything but a letter or a hyphen: nearly every field name; the caller judges the stop.
         case notName
@@ -20,8 +21,8 @@ extension Bytes {
         case notTarget
     }
 
-    // One function for each class, as a class that is not known when `first` is compiled costs a switch
-    // in its loop, and a caller that many of them are inlined into stops being optimised.
+    // One function for each class, as a class that is not known when `first` is compiled costs a
+    // switch in its loop, and a caller that many of them are inlined into stops being optimised.
 
     @inline(never)
     func firstControl(from start: Int) -> Int { first(.control, from: start) }
@@ -57,8 +58,8 @@ extension Bytes {
         return firstInTail(stop, from: index)
     }
 
-    // Fewer than 16 bytes are left, and a read beyond the end may not happen: look again at the last
-    // 16 and shift out those already seen.
+    // Fewer than 16 bytes are left, and a read beyond the end may not happen: look again at the
+    // last 16 and shift out those already seen.
     @inline(__always)
     private func firstInTail(_ stop: Stop, from start: Int) -> Int {
         guard start < count else { return count }
@@ -108,9 +109,9 @@ extension Bytes {
             .< SIMD16<Int8>(repeating: 0x66)
     }
 
-    /// Eight bits for each pair of lanes, so that the count of trailing zeros, divided by four, is the
-    /// first lane that is set: 0x7F where only a pair's first is, 0x80 where only its second is, 0xFF
-    /// for both.
+    /// Eight bits for each pair of lanes, so that the count of trailing zeros, divided by four, is
+    /// the first lane that is set: 0x7F where only a pair's first is, 0x80 where only its second
+    /// is, 0xFF for both.
     @inline(__always)
     private static func narrowed(_ mask: SIMDMask<SIMD16<Int8>>) -> UInt64 {
         let low = SIMD8<Int16>(repeating: -128)

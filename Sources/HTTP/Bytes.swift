@@ -48,9 +48,9 @@ struct Bytes {
 
     /// True where `text`, a literal of 2 to 24 bytes, stands at `start`, with room for all of it.
     ///
-    /// It folds to one to three comparisons of words that overlap. Without case, 0x20 is set in each
-    /// byte: outside of control bytes that maps nothing but capitals to small letters, digits and
-    /// hyphens, so that the comparison is exact for such a text.
+    /// It folds to one to three comparisons of words that overlap. Without case, 0x20 is set in
+    /// each byte: outside of control bytes that maps nothing but capitals to small letters, digits
+    /// and hyphens, so that the comparison is exact for such a text.
     @inline(__always)
     func hasWords(of text: StaticString, at start: Int, ignoringCase: Bool) -> Bool {
         let length = text.utf8CodeUnitCount
@@ -80,8 +80,8 @@ struct Bytes {
         return word(at: start &+ offset, as: T.self) | blur == expected
     }
 
-    /// True where the name `range` is `text` (lower case). Slower than `equalsIgnoringCase`, for texts
-    /// that are no literals.
+    /// True where the name `range` is `text` (lower case). Slower than `equalsIgnoringCase`, for
+    /// texts that are no literals.
     func isName(_ range: ByteRange, _ text: StaticString) -> Bool {
         guard Int(range.count) == text.utf8CodeUnitCount else { return false }
         for index in 0..<text.utf8CodeUnitCount

@@ -89,9 +89,9 @@ public struct ChunkedReader: Sendable {
         return .data
     }
 
-    /// A size line of up to 8 digits without extension, with the CRLF behind the data before it, where
-    /// all of it is there: what nearly every chunk looks like. False, and nothing has changed, where it
-    /// is anything else.
+    /// A size line of up to 8 digits without extension, with the CRLF behind the data before it,
+    /// where all of it is there: what nearly every chunk looks like. False, and nothing has
+    /// changed, where it is anything else.
     private mutating func readPlainLine(_ bytes: Bytes, _ position: inout Int) -> Bool {
         var index = position
         if state == .dataCR {

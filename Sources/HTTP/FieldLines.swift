@@ -16,7 +16,8 @@ struct FieldLines {
         self.section = section
     }
 
-    /// Fills `list` with the lines from `start` on. On any outcome but `.complete` the list is empty.
+    /// Fills `list` with the lines from `start` on. On any outcome but `.complete` the list is
+    /// empty.
     func parse(from start: Int, into list: borrowing FieldList) -> HeadOutcome {
         list.removeAll()
         var line = start
@@ -77,7 +78,8 @@ struct FieldLines {
         case invalid(HeadFault)
     }
 
-    /// Judges a line whose name did not end in a colon at the first byte that is no letter or hyphen.
+    /// Judges a line whose name did not end in a colon at the first byte that is no letter or
+    /// hyphen.
     @inline(never)
     private func lineStart(_ line: Int, isFirst: Bool, stop: Int) -> Step {
         guard line < bytes.count else {
@@ -111,8 +113,8 @@ struct FieldLines {
         case 0x0A: return .invalid(.bareLF)
         default: return .invalid(.badFieldName)
         }
-        // A gateway interface (CGI, WSGI, Rack) reads `_` as `-`: such a name would frame the message
-        // for the application behind us and not for us.
+        // A gateway interface (CGI, WSGI, Rack) reads `_` as `-`: such a name would frame the
+        // message for the application behind us and not for us.
         if hasUnderscore, isDisguisedFraming(ByteRange(found: line, end)) {
             return .invalid(.disguisedFramingField)
         }

@@ -37,7 +37,9 @@ public enum TrailerParser {
 
     private static func isForbiddenName(_ bytes: Bytes, _ name: ByteRange) -> Bool {
         // If-Match and its kin: conditions come before what they decide on.
-        if name.count >= 3, bytes.equalsIgnoringCase(ByteRange(found: name.start, name.start + 3), "if-") {
+        if name.count >= 3,
+            bytes.equalsIgnoringCase(ByteRange(found: name.start, name.start + 3), "if-")
+        {
             return true
         }
         let forbidden = Self.forbidden

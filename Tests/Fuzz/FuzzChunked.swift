@@ -64,7 +64,8 @@ public func fuzzChunked(_ start: UnsafePointer<UInt8>?, _ count: Int) -> Int32 {
     let bytes = UnsafeRawBufferPointer(start: start + 1, count: count - 1)
     let whole = read(bytes) { _ in bytes.count }
     for reading in [
-        read(bytes, pieceBytes: { _ in 1 }), read(bytes, pieceBytes: { _ in Int(start[0] % 31) + 2 }),
+        read(bytes, pieceBytes: { _ in 1 }),
+        read(bytes, pieceBytes: { _ in Int(start[0] % 31) + 2 }),
         read(bytes, pieceBytes: { ($0 &* 31 &+ Int(start[0])) % 17 + 1 }),
     ] {
         precondition(reading.fault == whole.fault && reading.isDone == whole.isDone)

@@ -51,9 +51,11 @@ private func checkForwarded(_ bytes: UnsafeRawBufferPointer) {
     // A target may be longer by the limits only where the head was.
     precondition(second.parse(writer.written) == .complete(headBytes: writer.count))
     precondition(second.framing == whole.framing && second.method == whole.method)
-    precondition(second.authority.bytes(in: writer.written).elementsEqual(whole.authority.bytes(in: bytes)))
+    precondition(
+        second.authority.bytes(in: writer.written).elementsEqual(whole.authority.bytes(in: bytes)))
     precondition(second.path.bytes(in: writer.written).elementsEqual(whole.path.bytes(in: bytes)))
-    for position in 0..<second.fields.count where second.fields[position].known != .transferEncoding {
+    for position in 0..<second.fields.count where second.fields[position].known != .transferEncoding
+    {
         precondition(!second.fields[position].isHopByHop)
     }
 }

@@ -95,8 +95,10 @@ extension ChunkedRow {
 
     static let refused: [ChunkedRow] =
         [
-            "", "g", "x", " 5", "\t5", "\r\n", "\n", ";a", "-1", "+1", "0x5", "0X5", "5h", "5_0", "5,5", "5.",
-            "5:", "\u{00}5", "5\u{00}", "\u{B2}", "\u{EF}\u{BC}\u{95}", "\"5\"", "5\u{0B}", "5\u{0C}", "5\u{A0}",
+            "", "g", "x", " 5", "\t5", "\r\n", "\n", ";a", "-1", "+1", "0x5", "0X5", "5h", "5_0",
+            "5,5", "5.",
+            "5:", "\u{00}5", "5\u{00}", "\u{B2}", "\u{EF}\u{BC}\u{95}", "\"5\"", "5\u{0B}",
+            "5\u{0C}", "5\u{A0}",
             "5\u{85}", "1these-bytes-never-get-validated",
         ].map { ChunkedRow("\($0)\r\nhello\r\n0\r\n\r\n", fault: .badChunkSize) }
         + [
@@ -104,41 +106,64 @@ extension ChunkedRow {
             "fffffffffffffffff", "80000000000000000",
         ].map { ChunkedRow("\($0)\r\nhello\r\n0\r\n\r\n", fault: .chunkTooLarge) }
         + [
-            "5\nhello\r\n0\r\n\r\n", "5\rhello\r\n0\r\n\r\n", "5\r\rhello", "5\r\r\nhello\r\n0\r\n\r\n",
-            "5\rXhello\r\n0\r\n\r\n", "0\n\n", "0\r0\r\n", "5;a\rX\r\nhello\r\n0\r\n\r\n", "5;a\r\r\nhello",
+            "5\nhello\r\n0\r\n\r\n", "5\rhello\r\n0\r\n\r\n", "5\r\rhello",
+            "5\r\r\nhello\r\n0\r\n\r\n",
+            "5\rXhello\r\n0\r\n\r\n", "0\n\n", "0\r0\r\n", "5;a\rX\r\nhello\r\n0\r\n\r\n",
+            "5;a\r\r\nhello",
         ].map { ChunkedRow($0, fault: .badChunkLine) }
         + [
             // Spill: data longer or shorter than its size says.
-            "5\r\nhelloX\r\n0\r\n\r\n", "5\r\nhello0\r\n\r\n", "5\r\nhello\n0\r\n\r\n", "5\r\nhello\r0\r\n\r\n",
-            "5\r\nhello\rX0\r\n\r\n", "5\r\nhelloXX0\r\n\r\n", "5\r\nhello\r\r\n0\r\n\r\n", "4\r\nhello\r\n0\r\n\r\n",
+            "5\r\nhelloX\r\n0\r\n\r\n", "5\r\nhello0\r\n\r\n", "5\r\nhello\n0\r\n\r\n",
+            "5\r\nhello\r0\r\n\r\n",
+            "5\r\nhello\rX0\r\n\r\n", "5\r\nhelloXX0\r\n\r\n", "5\r\nhello\r\r\n0\r\n\r\n",
+            "4\r\nhello\r\n0\r\n\r\n",
             "2\r\nhello", "5\r\nhello\n\r0\r\n\r\n", "1\r\na\u{00}\u{00}0\r\n\r\n",
         ].map { ChunkedRow($0, fault: .badChunkEnd) }
         + [
-            "5\r\nhello\r\n\r\n0\r\n\r\n", "6\r\nhello\r\n\r\n0\r\n\r\n", "5\r\nhello\r\n 0\r\n\r\n", "5\r\nhello\r\n\n0",
+            "5\r\nhello\r\n\r\n0\r\n\r\n", "6\r\nhello\r\n\r\n0\r\n\r\n",
+            "5\r\nhello\r\n 0\r\n\r\n", "5\r\nhello\r\n\n0",
         ].filter { !$0.hasPrefix("6") }.map { ChunkedRow($0, fault: .badChunkSize) }
         + [
             // TERM.EXT and EXT.TERM: a line end inside an extension (CVE-2025-55315).
-            "5;\nhello\r\n0\r\n\r\n", "5;a\nb\r\nhello\r\n0\r\n\r\n", "5;a=\nb\r\n", "5;a=b\nc\r\n", "5;a=\"\n\"\r\n",
-            "5;a=\"x\r\n\"\r\n", "5;a=\"\r\nhello", "5;\r\nhello\r\n0\r\n\r\n", "5; \r\nhello", "5 \r\nhello\r\n0\r\n\r\n",
-            "5\t\r\nhello", "5 x\r\nhello", "5 5\r\nhello", "5;a=\r\nhello", "5;a= \r\nhello", "5;=b\r\nhello", "5;a \r\nhello",
-            "5;a b\r\nhello", "5;a=b c\r\nhello", "5;a=b \r\nhello", "5;a=\"b\"c\r\nhello", "5;a=\"b\"\"c\"\r\n", "5;a==b\r\n",
-            "5;a=b=c\r\n", "5;a;;b\r\n", "5;a;\r\n", "5;\u{00}\r\n", "5;a=\u{01}\r\n", "5;a=\"\u{7F}\"\r\n", "5;a=\"\\\r\n\"\r\n",
-            "5;a\u{00}b\r\n", "5;a\u{0B}=b\r\n", "5;a=b\"c\"\r\n", "5;(a)\r\n", "5;\u{FF}\r\n", "5;a=\u{FF}\r\n", "5;\rx", "5 \n",
+            "5;\nhello\r\n0\r\n\r\n", "5;a\nb\r\nhello\r\n0\r\n\r\n", "5;a=\nb\r\n", "5;a=b\nc\r\n",
+            "5;a=\"\n\"\r\n",
+            "5;a=\"x\r\n\"\r\n", "5;a=\"\r\nhello", "5;\r\nhello\r\n0\r\n\r\n", "5; \r\nhello",
+            "5 \r\nhello\r\n0\r\n\r\n",
+            "5\t\r\nhello", "5 x\r\nhello", "5 5\r\nhello", "5;a=\r\nhello", "5;a= \r\nhello",
+            "5;=b\r\nhello", "5;a \r\nhello",
+            "5;a b\r\nhello", "5;a=b c\r\nhello", "5;a=b \r\nhello", "5;a=\"b\"c\r\nhello",
+            "5;a=\"b\"\"c\"\r\n", "5;a==b\r\n",
+            "5;a=b=c\r\n", "5;a;;b\r\n", "5;a;\r\n", "5;\u{00}\r\n", "5;a=\u{01}\r\n",
+            "5;a=\"\u{7F}\"\r\n", "5;a=\"\\\r\n\"\r\n",
+            "5;a\u{00}b\r\n", "5;a\u{0B}=b\r\n", "5;a=b\"c\"\r\n", "5;(a)\r\n", "5;\u{FF}\r\n",
+            "5;a=\u{FF}\r\n", "5;\rx", "5 \n",
             "0;\r\n\r\n", "0 \r\n\r\n", "0;a\n\r\n\r\n", "5; ;a\r\n",
         ].map { ChunkedRow($0, fault: .badChunkExtension) }
         + [
-            "0\r\n\n", "0\r\n\rX", "0\r\n\r\r\n", "0\r\n A: b\r\n\r\n", "0\r\n: b\r\n\r\n", "0\r\nA: b\r\n C\r\n\r\n",
-            "0\r\nA: b\n\r\n", "0\r\nA: b\rX\r\n\r\n", "0\r\nA: \u{00}\r\n\r\n", "0\r\nA: b\r\n\n", "0\r\nA: b\r\n\rX",
-            "0\r\n\u{00}", "0\r\nA\u{7F}: b\r\n\r\n", "0\r\nA: b\r\r\n\r\n", "0\r\n\u{FF}A: b\r\n\r\n", "0\r\n(\r\n\r\n",
+            "0\r\n\n", "0\r\n\rX", "0\r\n\r\r\n", "0\r\n A: b\r\n\r\n", "0\r\n: b\r\n\r\n",
+            "0\r\nA: b\r\n C\r\n\r\n",
+            "0\r\nA: b\n\r\n", "0\r\nA: b\rX\r\n\r\n", "0\r\nA: \u{00}\r\n\r\n", "0\r\nA: b\r\n\n",
+            "0\r\nA: b\r\n\rX",
+            "0\r\n\u{00}", "0\r\nA\u{7F}: b\r\n\r\n", "0\r\nA: b\r\r\n\r\n",
+            "0\r\n\u{FF}A: b\r\n\r\n", "0\r\n(\r\n\r\n",
         ].map { ChunkedRow($0, fault: .badTrailer) }
         + [
-            ChunkedRow("5;" + String(repeating: "a", count: 256) + "\r\nhello", fault: .chunkExtensionTooLong),
-            ChunkedRow("5" + String(repeating: " ", count: 257) + ";a\r\nhello", fault: .chunkExtensionTooLong),
             ChunkedRow(
-                String(repeating: "1;\(String(repeating: "a", count: 255))\r\nx\r\n", count: 64) + "1;a\r\nx\r\n0\r\n\r\n",
+                "5;" + String(repeating: "a", count: 256) + "\r\nhello",
+                fault: .chunkExtensionTooLong),
+            ChunkedRow(
+                "5" + String(repeating: " ", count: 257) + ";a\r\nhello",
+                fault: .chunkExtensionTooLong),
+            ChunkedRow(
+                String(repeating: "1;\(String(repeating: "a", count: 255))\r\nx\r\n", count: 64)
+                    + "1;a\r\nx\r\n0\r\n\r\n",
                 fault: .chunkExtensionsFlood),
-            ChunkedRow("0\r\nA: " + String(repeating: "b", count: 8 * 1024) + "\r\n\r\n", fault: .trailersTooLarge),
-            ChunkedRow("0\r\n" + String(repeating: "A:\r\n", count: 2 * 1024 + 1), fault: .trailersTooLarge),
+            ChunkedRow(
+                "0\r\nA: " + String(repeating: "b", count: 8 * 1024) + "\r\n\r\n",
+                fault: .trailersTooLarge),
+            ChunkedRow(
+                "0\r\n" + String(repeating: "A:\r\n", count: 2 * 1024 + 1), fault: .trailersTooLarge
+            ),
         ]
 }
 
@@ -237,7 +262,8 @@ extension ChunkedRow {
         }
         #expect(
             steps == [
-                "framing \"5\"", "cut \";a=b\"", "framing \"\\r\\n\"", "data \"hel\"", "data \"lo\"",
+                "framing \"5\"", "cut \";a=b\"", "framing \"\\r\\n\"", "data \"hel\"",
+                "data \"lo\"",
                 "framing \"\\r\\n0\\r\\n\"", "trailer \"A: b\\r\\n\"", "cut \"\\r\"", "end \"\\n\"",
             ])
     }

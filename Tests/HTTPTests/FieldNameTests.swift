@@ -57,7 +57,8 @@ import Testing
             bytes("!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"))
         for byte in UInt8.min...UInt8.max {
             let text = String(Unicode.Scalar(byte))
-            #expect((known("A\(text)B") != nil) == (allowed.contains(byte) || byte == 0x3A), "\(byte)")
+            #expect(
+                (known("A\(text)B") != nil) == (allowed.contains(byte) || byte == 0x3A), "\(byte)")
             // In places where one vector ends and the next begins.
             let long = String(repeating: "a", count: 15) + text + "bcd"
             #expect((known(long) != nil) == (allowed.contains(byte) || byte == 0x3A), "\(byte)")
@@ -67,11 +68,13 @@ import Testing
     @Test func valuesMayHoldAllButControls() {
         for byte in UInt8.min...UInt8.max {
             for filler in [0, 1, 14, 15, 16, 17, 31, 40] {
-                let text = String(repeating: "v", count: filler) + String(Unicode.Scalar(byte)) + "w"
+                let text =
+                    String(repeating: "v", count: filler) + String(Unicode.Scalar(byte)) + "w"
                 let source = bytes("HTTP/1.1 204 N\r\nA: \(text)\r\n\r\n")
                 let outcome = answers.parse(source)
                 let allowed = byte == 0x09 || (byte >= 0x20 && byte != 0x7F)
-                #expect((outcome == .complete(headBytes: source.count)) == allowed, "\(byte) \(filler)")
+                #expect(
+                    (outcome == .complete(headBytes: source.count)) == allowed, "\(byte) \(filler)")
             }
         }
     }

@@ -63,14 +63,25 @@ import Testing
 
     // What fits behind something that did not is not written: half a head is worse than none.
     @Test func anOverflowStays() {
-        #expect(written(4) { $0.append("abcde"); $0.append("x") } == ("", true))
-        #expect(written(4) { $0.append("abcd"); $0.append("") } == ("abcd", false))
+        #expect(
+            written(4) {
+                $0.append("abcde")
+                $0.append("x")
+            } == ("", true))
+        #expect(
+            written(4) {
+                $0.append("abcd")
+                $0.append("")
+            } == ("abcd", false))
     }
 
     @Test func reasonPhrasesAreRegistered() {
-        #expect("\(ReasonPhrase.text(200))" == "OK" && "\(ReasonPhrase.text(431))".hasPrefix("Request"))
+        #expect(
+            "\(ReasonPhrase.text(200))" == "OK" && "\(ReasonPhrase.text(431))".hasPrefix("Request"))
         for status in 100...599 { #expect(ReasonPhrase.text(status).utf8CodeUnitCount > 0) }
-        for fault in HeadFault.allCases { #expect("\(ReasonPhrase.text(fault.status))" != "Unknown") }
+        for fault in HeadFault.allCases {
+            #expect("\(ReasonPhrase.text(fault.status))" != "Unknown")
+        }
         for status in [408, 411, 413, 502, 503, 504] {
             #expect("\(ReasonPhrase.text(status))" != "Unknown")
         }
@@ -95,9 +106,12 @@ import Testing
     // By `date -u -d @N`.
     @Test(arguments: [
         (0, "Thu, 01 Jan 1970 00:00:00 GMT"), (784_111_777, "Sun, 06 Nov 1994 08:49:37 GMT"),
-        (951_782_400, "Tue, 29 Feb 2000 00:00:00 GMT"), (951_868_799, "Tue, 29 Feb 2000 23:59:59 GMT"),
-        (951_868_800, "Wed, 01 Mar 2000 00:00:00 GMT"), (1_709_251_199, "Thu, 29 Feb 2024 23:59:59 GMT"),
-        (1_735_689_599, "Tue, 31 Dec 2024 23:59:59 GMT"), (4_107_542_400, "Mon, 01 Mar 2100 00:00:00 GMT"),
+        (951_782_400, "Tue, 29 Feb 2000 00:00:00 GMT"),
+        (951_868_799, "Tue, 29 Feb 2000 23:59:59 GMT"),
+        (951_868_800, "Wed, 01 Mar 2000 00:00:00 GMT"),
+        (1_709_251_199, "Thu, 29 Feb 2024 23:59:59 GMT"),
+        (1_735_689_599, "Tue, 31 Dec 2024 23:59:59 GMT"),
+        (4_107_542_400, "Mon, 01 Mar 2100 00:00:00 GMT"),
         (253_402_300_799, "Fri, 31 Dec 9999 23:59:59 GMT"),
     ])
     func isWrittenAndRead(unix: Int64, date: String) {
@@ -119,17 +133,25 @@ import Testing
     }
 
     @Test(arguments: [
-        "", "Sun, 06 Nov 1994 08:49:37 UTC", "Sunday, 06-Nov-94 08:49:37 GMT", "Sun Nov  6 08:49:37 1994",
-        "Sun, 6 Nov 1994 08:49:37 GMT", "sun, 06 Nov 1994 08:49:37 GMT", "Sun, 06 nov 1994 08:49:37 GMT",
-        "Sun, 31 Nov 1994 08:49:37 GMT", "Sun, 29 Feb 1900 08:49:37 GMT", "Sun, 29 Feb 2023 08:49:37 GMT",
-        "Sun, 00 Nov 1994 08:49:37 GMT", "Sun, 06 Nov 1994 24:49:37 GMT", "Sun, 06 Nov 1994 08:60:37 GMT",
-        "Sun, 06 Nov 1994 08:49:61 GMT", "Sun, 06 Nov 1994 08:49:3x GMT", "Sun, 06 Nov +994 08:49:37 GMT",
-        "Sun, 06 Nov 1994 08:49:37 GMT ", " Sun, 06 Nov 1994 08:49:37 GMT", "Sun  06 Nov 1994 08:49:37 GMT",
-        "Thu, 01 Jan 1969 00:00:00 GMT", "Xxx, 06 Nov 1994 08:49:37 GMT", "Sun, 06 Xxx 1994 08:49:37 GMT", "120",
+        "", "Sun, 06 Nov 1994 08:49:37 UTC", "Sunday, 06-Nov-94 08:49:37 GMT",
+        "Sun Nov  6 08:49:37 1994",
+        "Sun, 6 Nov 1994 08:49:37 GMT", "sun, 06 Nov 1994 08:49:37 GMT",
+        "Sun, 06 nov 1994 08:49:37 GMT",
+        "Sun, 31 Nov 1994 08:49:37 GMT", "Sun, 29 Feb 1900 08:49:37 GMT",
+        "Sun, 29 Feb 2023 08:49:37 GMT",
+        "Sun, 00 Nov 1994 08:49:37 GMT", "Sun, 06 Nov 1994 24:49:37 GMT",
+        "Sun, 06 Nov 1994 08:60:37 GMT",
+        "Sun, 06 Nov 1994 08:49:61 GMT", "Sun, 06 Nov 1994 08:49:3x GMT",
+        "Sun, 06 Nov +994 08:49:37 GMT",
+        "Sun, 06 Nov 1994 08:49:37 GMT ", " Sun, 06 Nov 1994 08:49:37 GMT",
+        "Sun  06 Nov 1994 08:49:37 GMT",
+        "Thu, 01 Jan 1969 00:00:00 GMT", "Xxx, 06 Nov 1994 08:49:37 GMT",
+        "Sun, 06 Xxx 1994 08:49:37 GMT", "120",
     ])
     func isRefused(date: String) { #expect(seconds(date) == nil) }
 
     @Test func aLeapSecondIsTheOneBefore() {
-        #expect(seconds("Sat, 31 Dec 2016 23:59:60 GMT") == seconds("Sat, 31 Dec 2016 23:59:59 GMT"))
+        #expect(
+            seconds("Sat, 31 Dec 2016 23:59:60 GMT") == seconds("Sat, 31 Dec 2016 23:59:59 GMT"))
     }
 }

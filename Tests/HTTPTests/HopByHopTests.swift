@@ -36,7 +36,8 @@ import Testing
     }
 
     @Test func aPrefixIsNotNamed() {
-        #expect(fields("Connection: x-a\r\nX-AB: 1\r\nX-: 2") == ["!Connection=x-a", "X-AB=1", "X-=2"])
+        #expect(
+            fields("Connection: x-a\r\nX-AB: 1\r\nX-: 2") == ["!Connection=x-a", "X-AB=1", "X-=2"])
     }
 
     // Hop-by-hop abuse: what the proxy in front of us wrote must not be taken away by the client.
@@ -44,14 +45,16 @@ import Testing
         let named = FieldName.allCases.filter(\.isProtected)
         #expect(named.contains(.host) && named.contains(.contentLength))
         #expect(named.contains(.xForwardedFor) && named.contains(.umbraShadow))
-        for known in named where ![.host, .expect, .transferEncoding, .contentLength].contains(known) {
+        for known in named
+        where ![.host, .expect, .transferEncoding, .contentLength].contains(known) {
             #expect(
                 fields("Connection: \(known.text)\r\n\(known.text): 1") == [
                     "!Connection=\(known.text)", "\(known.text)=1",
                 ])
         }
         let source = bytes(
-            "POST / HTTP/1.1\r\nHost: a\r\nConnection: host, content-length\r\nContent-Length: 3\r\n\r\n")
+            "POST / HTTP/1.1\r\nHost: a\r\nConnection: host, content-length\r\nContent-Length: 3\r\n\r\n"
+        )
         let bench = RequestBench()
         #expect(bench.parse(source) == .complete(headBytes: source.count))
         #expect(bench.head.framing == .length(3))
@@ -69,10 +72,12 @@ import Testing
 
     @Test(arguments: [
         ("1.1", "", true), ("1.1", "close", false), ("1.1", "CLOSE", false),
-        ("1.1", "keep-alive", true), ("1.1", "keep-alive, close", false), ("1.1", "x, close", false),
+        ("1.1", "keep-alive", true), ("1.1", "keep-alive, close", false),
+        ("1.1", "x, close", false),
         ("1.1", "closed", true), ("1.1", "\"close\"", true), ("1.1", ",,close,,", false),
         ("1.1", "clo se", true), ("1.1", "close;x", true), ("1.0", "", false),
-        ("1.0", "keep-alive", true), ("1.0", "Keep-Alive", true), ("1.0", "keep-alive, close", false),
+        ("1.0", "keep-alive", true), ("1.0", "Keep-Alive", true),
+        ("1.0", "keep-alive, close", false),
         ("1.0", "close", false), ("1.1", "\t close\t", false), ("1.1", ",", true),
     ])
     func persistence(version: String, connection: String, expected: Bool) {
@@ -84,7 +89,8 @@ import Testing
 
     @Test func severalConnectionFieldsCountTogether() {
         let source = bytes(
-            "GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: h2c\r\nConnection: close\r\n\r\n")
+            "GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: h2c\r\nConnection: close\r\n\r\n"
+        )
         let bench = RequestBench()
         #expect(bench.parse(source) == .complete(headBytes: source.count))
         #expect(bench.head.wantsUpgrade)
@@ -94,7 +100,8 @@ import Testing
     @Test func asManyOptionsAsAllowed() {
         let options = (0..<Limits.connectionOptionsMax).map { "x\($0)" } + ["close", "keep-alive"]
         let source = bytes(
-            "GET / HTTP/1.1\r\nHost: a\r\nConnection: \(options.joined(separator: ","))\r\nX31: y\r\n\r\n")
+            "GET / HTTP/1.1\r\nHost: a\r\nConnection: \(options.joined(separator: ","))\r\nX31: y\r\n\r\n"
+        )
         let bench = RequestBench()
         #expect(bench.parse(source) == .complete(headBytes: source.count))
         #expect(bench.fields(source).last == "!X31=y")

@@ -27,7 +27,9 @@ import Testing
     @Test func headBytes() {
         let bytesOfEmpty = bytes(head(valueBytes: 0)).count
         #expect(
-            outcomes(head(valueBytes: 200 - bytesOfEmpty)) == ["\(HeadOutcome.complete(headBytes: 200))"])
+            outcomes(head(valueBytes: 200 - bytesOfEmpty)) == [
+                "\(HeadOutcome.complete(headBytes: 200))"
+            ])
         for extra in [1, 2, 3, 4, 5, 300] {
             #expect(
                 outcomes(head(valueBytes: 200 - bytesOfEmpty + extra))

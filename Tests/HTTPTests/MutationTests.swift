@@ -2,11 +2,11 @@ import Glibc
 import HTTP
 import Testing
 
-/// A second opinion: the grammar of RFC 9112 spelled out byte by byte, slow and plain, for the part of
-/// a request head that decides where lines and fields begin and end.
+/// A second opinion: the grammar of RFC 9112 spelled out byte by byte, slow and plain, for the part
+/// of a request head that decides where lines and fields begin and end.
 enum Oracle {
-    /// Name and value of each field of a head that starts at a request line; nil where it is no head,
-    /// or an unfinished one.
+    /// Name and value of each field of a head that starts at a request line; nil where it is no
+    /// head, or an unfinished one.
     static func fields(_ source: [UInt8]) -> (headBytes: Int, fields: [[UInt8]])? {
         var lines: [[UInt8]] = []
         var line: [UInt8] = []
@@ -47,7 +47,8 @@ enum Oracle {
 
 @Suite struct MutationTests {
     private static let interesting: [UInt8] = [
-        0x00, 0x09, 0x0A, 0x0B, 0x0C, 0x0D, 0x1F, 0x20, 0x22, 0x23, 0x2C, 0x2D, 0x2F, 0x30, 0x39, 0x3A,
+        0x00, 0x09, 0x0A, 0x0B, 0x0C, 0x0D, 0x1F, 0x20, 0x22, 0x23, 0x2C, 0x2D, 0x2F, 0x30, 0x39,
+        0x3A,
         0x3B, 0x40, 0x41, 0x5A, 0x5B, 0x5F, 0x60, 0x61, 0x7A, 0x7B, 0x7E, 0x7F, 0x80, 0xA0, 0xFF,
     ]
 
@@ -66,14 +67,15 @@ enum Oracle {
             case 3: source.insert(contentsOf: bytes("\r\n"), at: at)
             default:
                 let end = min(source.count, at + Int.random(in: 1...20, using: &generator))
-                source.insert(contentsOf: source[at..<end], at: Int.random(in: 0...at, using: &generator))
+                source.insert(
+                    contentsOf: source[at..<end], at: Int.random(in: 0...at, using: &generator))
             }
         }
         return source
     }
 
-    // What the parser accepts, the oracle accepts with the same fields; where the oracle sees no head,
-    // the parser completes none.
+    // What the parser accepts, the oracle accepts with the same fields; where the oracle sees no
+    // head, the parser completes none.
     @Test(arguments: [1, 2, 3, 4] as [UInt64])
     func requestsAgreeWithTheOracle(seed: UInt64) {
         var generator = SeededGenerator(seed: seed)
@@ -111,7 +113,8 @@ enum Oracle {
         let bench = ResponseBench()
         let start = bytes("HTTP/1.1 200 OK\r\n")
         for round in 0..<20_000 {
-            let lines = bytes("A: b\r\nLong-Name-Of-A-Field:  some longer value here\t\r\nX-1_2.3: \u{FF}\r\n")
+            let lines = bytes(
+                "A: b\r\nLong-Name-Of-A-Field:  some longer value here\t\r\nX-1_2.3: \u{FF}\r\n")
             let source = start + mutated(lines, &generator) + bytes("\r\n")
             let outcome = bench.parse(source)
             if let expected = Oracle.fields(source) {
@@ -141,7 +144,9 @@ enum Oracle {
                 cuts.append(min(at, source.count))
             }
             let split = readChunked(source, cuts: cuts, memory: memory)
-            #expect(split.fault == whole.fault && split.isDone == whole.isDone, "seed \(seed), \(round)")
+            #expect(
+                split.fault == whole.fault && split.isDone == whole.isDone, "seed \(seed), \(round)"
+            )
             guard whole.fault == nil else { continue }
             #expect(split == whole, "seed \(seed), round \(round): \(source)")
         }
@@ -160,7 +165,9 @@ enum Oracle {
             let name = withUnsafeBytes(of: entry.pointee.d_name) {
                 String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self)
             }
-            guard name != ".", name != "..", let handle = fopen("\(folder)/\(name)", "rb") else { continue }
+            guard name != ".", name != "..", let handle = fopen("\(folder)/\(name)", "rb") else {
+                continue
+            }
             defer { fclose(handle) }
             var input = [UInt8](repeating: 0, count: 70_000)
             let count = fread(&input, 1, input.count, handle)

@@ -29,7 +29,8 @@ extension AcceptedRow {
         AcceptedRow("GET / HTTP/1.9\r\nHost: a\r\n\r\n", "get / origin / a 1.1 none K"),
         AcceptedRow("get / HTTP/1.1\r\nHost: a\r\n\r\n", "other / origin / a 1.1 none K"),
         AcceptedRow("GETS / HTTP/1.1\r\nHost: a\r\n\r\n", "other / origin / a 1.1 none K"),
-        AcceptedRow("M-SEARCH!# //x HTTP/1.1\r\nHost: a\r\n\r\n", "other //x origin //x a 1.1 none K"),
+        AcceptedRow(
+            "M-SEARCH!# //x HTTP/1.1\r\nHost: a\r\n\r\n", "other //x origin //x a 1.1 none K"),
         AcceptedRow("HEAD /h HTTP/1.1\r\nHost: a\r\n\r\n", "head /h origin /h a 1.1 none K"),
         AcceptedRow("PUT /h HTTP/1.1\r\nHost: a\r\n\r\n", "put /h origin /h a 1.1 none K"),
         AcceptedRow("DELETE /h HTTP/1.1\r\nHost: a\r\n\r\n", "delete /h origin /h a 1.1 none K"),
@@ -50,7 +51,8 @@ extension AcceptedRow {
         AcceptedRow(
             "GET http://h HTTP/1.1\r\nHost: a\r\n\r\n", "get http://h absolute  h 1.1 none K/"),
         AcceptedRow(
-            "GET http://h?q HTTP/1.1\r\nHost: a\r\n\r\n", "get http://h?q absolute ?q h 1.1 none K/"),
+            "GET http://h?q HTTP/1.1\r\nHost: a\r\n\r\n", "get http://h?q absolute ?q h 1.1 none K/"
+        ),
         AcceptedRow(
             "OPTIONS http://h HTTP/1.1\r\nHost: a\r\n\r\n",
             "options http://h absolute  h 1.1 none K"),
@@ -58,7 +60,8 @@ extension AcceptedRow {
             "OPTIONS http://h?q HTTP/1.1\r\nHost: a\r\n\r\n",
             "options http://h?q absolute ?q h 1.1 none K/"),
         AcceptedRow(
-            "CONNECT h:443 HTTP/1.1\r\nHost: a\r\n\r\n", "connect h:443 authority  h:443 1.1 none K"),
+            "CONNECT h:443 HTTP/1.1\r\nHost: a\r\n\r\n", "connect h:443 authority  h:443 1.1 none K"
+        ),
         AcceptedRow(
             "CONNECT [::1]:443 HTTP/1.1\r\nHost: a\r\n\r\n",
             "connect [::1]:443 authority  [::1]:443 1.1 none K"),
@@ -135,7 +138,8 @@ func reading(_ head: RequestHead, _ source: [UInt8]) -> String {
         (head.keepAlive ? "K" : "") + (head.expectContinue ? "E" : "")
         + (head.wantsUpgrade ? "U" : "") + (head.pathNeedsSlash ? "/" : "")
         + (head.maxForwards.map { "m=\($0)" } ?? "")
-    return "\(head.method) \(head.target.text(source)) \(head.targetForm) \(head.path.text(source)) "
+    return
+        "\(head.method) \(head.target.text(source)) \(head.targetForm) \(head.path.text(source)) "
         + "\(head.authority.text(source)) 1.\(head.versionMinor) \(head.framing) \(flags)"
 }
 
@@ -177,7 +181,9 @@ func reading(_ head: RequestHead, _ source: [UInt8]) -> String {
             #expect(bench.parse(source[..<count]) == .complete(headBytes: headBytes))
         }
         // Whatever follows the head does not change its reading.
-        for tail in ["X", "\r\n", "\0\0\0\0", "GET / HTTP/1.1\r\n", String(repeating: "z", count: 40)] {
+        for tail in [
+            "X", "\r\n", "\0\0\0\0", "GET / HTTP/1.1\r\n", String(repeating: "z", count: 40),
+        ] {
             let longer = source[..<headBytes] + bytes(tail)
             #expect(bench.parse(longer) == .complete(headBytes: headBytes))
             #expect(reading(bench.head, Array(longer)) == row.reading)
@@ -216,7 +222,8 @@ func reading(_ head: RequestHead, _ source: [UInt8]) -> String {
                 case .targetTooLong: 414
                 case .badExpectation: 417
                 case .headTooLarge, .tooManyFields, .tooManyConnectionOptions, .fieldNameTooLong,
-                    .trailersTooLarge: 431
+                    .trailersTooLarge:
+                    431
                 case .methodTooLong, .unknownTransferCoding: 501
                 case .unsupportedVersion: 505
                 default: 400

@@ -129,9 +129,11 @@ extension RefusedRow {
 
     static let hosts: [RefusedRow] =
         [
-            "u@h", "u:p@h", "h:1:2", "h:80:", "h:65536", "h:99999", "h:123456", "h:8x", "h:-1", "h:+1",
+            "u@h", "u:p@h", "h:1:2", "h:80:", "h:65536", "h:99999", "h:123456", "h:8x", "h:-1",
+            "h:+1",
             "h: 80", "h :80", "a b", "a\tb", "a/b", "a\\b", "a?b", "a#b", "http://a", "a,b", "a, b",
-            "a%2fb", "a%", "\u{E9}", "\u{A0}a", "a\u{FF}", "<a>", "a\"b", "a{b}", "a|b", "a^b", "a`b", ":80", ":",
+            "a%2fb", "a%", "\u{E9}", "\u{A0}a", "a\u{FF}", "<a>", "a\"b", "a{b}", "a|b", "a^b",
+            "a`b", ":80", ":",
             "[]", "[::1", "::1", "[::1]x", "[::1]:", "[::1]:x", "[::1]:65536", "[::1]:80:80",
             "[:::1]", "[1::2::3]", "[1:2:3:4:5:6:7]", "[1:2:3:4:5:6:7:8:9]", "[12345::]", "[g::]",
             "[1:2:3:4:5:6:7:8::]", "[::1:2:3:4:5:6:7:8]", "[1:]", "[:1]", "[1:2:3:4:5:6:7:]",
@@ -180,7 +182,9 @@ extension RefusedRow {
         .fields("form feed in value", "A: b\u{0C}", .controlByte),
         .fields("escape in value", "A: \u{1B}[0m", .controlByte),
         .fields("DEL in value", "A: b\u{7F}", .controlByte),
-        .fields("0x1F behind a long value", "A: " + String(repeating: "v", count: 90) + "\u{1F}", .controlByte),
+        .fields(
+            "0x1F behind a long value", "A: " + String(repeating: "v", count: 90) + "\u{1F}",
+            .controlByte),
         .fields("NUL in name", "A\u{00}: b", .badFieldName),
         .fields("control in name", "A\u{01}B: b", .badFieldName),
         .fields("obs-text in name", "Transf\u{82}r-Encoding: chunked", .badFieldName),
@@ -200,7 +204,8 @@ extension RefusedRow {
             "tab before first field", "GET / HTTP/1.1\r\n\tContent-Length: 1\r\n\r\nX",
             .leadingSpace),
         RefusedRow(
-            "space line before first field", "GET / HTTP/1.1\r\n \r\nHost: a\r\n\r\n", .leadingSpace),
+            "space line before first field", "GET / HTTP/1.1\r\n \r\nHost: a\r\n\r\n", .leadingSpace
+        ),
         RefusedRow("last line ends in LF", "GET / HTTP/1.1\r\nHost: a\r\n\n", .bareLF),
         RefusedRow("field ends in LF", "GET / HTTP/1.1\r\nHost: a\n\r\n", .bareLF),
         RefusedRow("empty line is CR", "GET / HTTP/1.1\r\nHost: a\r\n\rX", .bareCR),
@@ -208,7 +213,8 @@ extension RefusedRow {
 
     static let contentLengths: [RefusedRow] =
         [
-            "", "+5", "-5", "5 5", "5\t5", "5,5", "5, 5", "5,", ",5", "0x5", "5a", "a5", "1_0", "5.0",
+            "", "+5", "-5", "5 5", "5\t5", "5,5", "5, 5", "5,", ",5", "0x5", "5a", "a5", "1_0",
+            "5.0",
             "5e1", "05", "00", "007", "\u{22}5\u{22}", "5;", "9223372036854775808",
             "18446744073709551616", "18446744073709551621", "99999999999999999999",
             "340282366920938463463374607431768211456", "\u{A0}5", "5\u{A0}", "\u{85}5", "\u{B2}",
@@ -221,7 +227,8 @@ extension RefusedRow {
             .fields(
                 "zero and other", "Content-Length: 0\r\nA: b\r\nContent-Length: 44",
                 .repeatedContentLength),
-            .fields("one of two empty", "Content-Length: 5\r\nContent-Length:", .repeatedContentLength),
+            .fields(
+                "one of two empty", "Content-Length: 5\r\nContent-Length:", .repeatedContentLength),
             .fields(
                 "with Transfer-Encoding", "Content-Length: 5\r\nTransfer-Encoding: chunked",
                 .lengthAndTransferEncoding),
@@ -238,18 +245,23 @@ extension RefusedRow {
     static let transferEncodings: [RefusedRow] =
         [
             "", "xchunked", "chunkedx", "chunk", "chunked, chunked", "chunked,chunked", "chunked,",
-            ",chunked", ", chunked", "chunked ,", "chunked;q=1", "chunked; a=b", "chunked;", "chunked x",
+            ",chunked", ", chunked", "chunked ,", "chunked;q=1", "chunked; a=b", "chunked;",
+            "chunked x",
             "\"chunked\"", "'chunked'", "identity", "identity, chunked", "chunked, identity", "cow",
-            "cow, chunked", "chunked, cow", "cow chunked bar", "chunked, gzip", "gzip, chunked, gzip",
+            "cow, chunked", "chunked, cow", "cow chunked bar", "chunked, gzip",
+            "gzip, chunked, gzip",
             "gzip;q=1, chunked", "gzip chunked", "gzip,,chunked", "gzip,", "chunked\u{00A0}",
-            "\u{A0}chunked", "\u{85}chunked", "\u{FF}chunked", "ch\u{96}nked", "\u{212A}".unicodeScalars.map { _ in "chun\u{E2}\u{84}\u{AA}ed" }.joined(),
-            "[chunked]", "chunked\\", "%63hunked", "chunked\u{22}", "br, chunked", "Chunked, Chunked",
+            "\u{A0}chunked", "\u{85}chunked", "\u{FF}chunked", "ch\u{96}nked",
+            "\u{212A}".unicodeScalars.map { _ in "chun\u{E2}\u{84}\u{AA}ed" }.joined(),
+            "[chunked]", "chunked\\", "%63hunked", "chunked\u{22}", "br, chunked",
+            "Chunked, Chunked",
             "trailers", "chunked:", "x: chunked",
         ].map {
             .fields("Transfer-Encoding [\($0)]", "Transfer-Encoding: \($0)", .badTransferEncoding)
         }
         + [
-            "gzip", "gzip, chunked", "deflate,chunked", "x-gzip , chunked", "compress, gzip, chunked", "GZIP",
+            "gzip", "gzip, chunked", "deflate,chunked", "x-gzip , chunked",
+            "compress, gzip, chunked", "GZIP",
         ].map {
             .fields("Transfer-Encoding [\($0)]", "Transfer-Encoding: \($0)", .unknownTransferCoding)
         }

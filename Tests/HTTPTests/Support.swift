@@ -16,7 +16,8 @@ final class GuardedMemory {
     init(bytesMax: Int = 256 * 1024) {
         pages = (bytesMax + pageBytes - 1) / pageBytes
         base = mmap(
-            nil, (pages + 1) * pageBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
+            nil, (pages + 1) * pageBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0
+        )
         precondition(base != MAP_FAILED)
         precondition(mprotect(base + pages * pageBytes, pageBytes, PROT_NONE) == 0)
     }

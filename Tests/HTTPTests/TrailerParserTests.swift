@@ -4,7 +4,8 @@ import Testing
 @Suite struct TrailerParserTests {
     private let memory = GuardedMemory()
 
-    private func parse(_ text: String, limits: HeadLimits = HeadLimits()) -> (HeadOutcome, [String]) {
+    private func parse(_ text: String, limits: HeadLimits = HeadLimits()) -> (HeadOutcome, [String])
+    {
         let source = bytes(text)
         let list = FieldList(capacity: 8)
         let outcome = memory.with(source) { TrailerParser.parse($0, into: list, limits: limits) }
@@ -41,7 +42,8 @@ import Testing
     @Test(arguments: [
         "Content-Length", "Transfer-Encoding", "Host", "Connection", "TE", "Trailer", "Upgrade",
         "Authorization", "Proxy-Authorization", "Cookie", "Set-Cookie", "Content-Type", "Expect",
-        "Content-Encoding", "Content-Range", "Cache-Control", "If-Match", "if-none-match", "IF-", "Range",
+        "Content-Encoding", "Content-Range", "Cache-Control", "If-Match", "if-none-match", "IF-",
+        "Range",
         "Max-Forwards", "X-Forwarded-For", "X-Forwarded-Host", "Forwarded", "Via", "X-Umbra-Shadow",
         "Location", "Vary", "Date", "Retry-After", "WWW-Authenticate", "Keep-Alive", "X-Request-Id",
     ])
@@ -49,7 +51,9 @@ import Testing
         #expect(parse("\(name): 1\r\n").1 == ["!\(name)=1"])
     }
 
-    @Test(arguments: ["A", "If", "Iff-x", "ETag", "Digest", "Content-Digest", "Traceparent", "Rangex"])
+    @Test(arguments: [
+        "A", "If", "Iff-x", "ETag", "Digest", "Content-Digest", "Traceparent", "Rangex",
+    ])
     func isAllowed(name: String) {
         #expect(parse("\(name): 1\r\n").1 == ["\(name)=1"])
     }
@@ -70,6 +74,7 @@ import Testing
         let limits = HeadLimits(headBytesMax: 20, fieldsMax: 2)
         #expect(parse("A: b\r\nA: b\r\n", limits: limits).0 == .complete(headBytes: 12))
         #expect(parse("A:\r\nA:\r\nA:\r\n", limits: limits).0 == .invalid(.tooManyFields))
-        #expect(parse("A: bcdefghijklmnopqrst\r\n", limits: limits).0 == .invalid(.trailersTooLarge))
+        #expect(
+            parse("A: bcdefghijklmnopqrst\r\n", limits: limits).0 == .invalid(.trailersTooLarge))
     }
 }
