@@ -22,6 +22,7 @@ public final class Sanitizer {
     private let trailers: FieldList
     private let strip: NameSet
     private let allow: NameSet
+    private let words: WordTable
     private let text: SecretText
     private let name: UnsafeMutableRawBufferPointer
     private let folded: UnsafeMutableRawBufferPointer
@@ -40,6 +41,7 @@ public final class Sanitizer {
         trailers = FieldList(capacity: ShadowLimits.copyFieldsMax)
         strip = NameSet(settings.stripFields, folding: true)
         allow = NameSet(settings.allowFields, folding: false)
+        words = WordTable(SecretNames.fieldWords)
         text = SecretText(strip: settings.stripQuery)
         name = .allocate(byteCount: ShadowLimits.fieldNameBytesMax, alignment: 1)
         folded = .allocate(byteCount: ShadowLimits.fieldNameBytesMax, alignment: 1)
@@ -162,7 +164,11 @@ public final class Sanitizer {
         // Other spellings of the fields that frame the message: some server reads them as these.
         if word.equals("content-length") || word.equals("transfer-encoding") { return false }
         if allow.contains(plain) { return true }
-        if SecretNames.isSecretField(word) || SecretNames.isSideEffectField(word) { return false }
+        if words.occurs(in: word.bytes) || SecretNames.isSecretField(word)
+            || SecretNames.isSideEffectField(word)
+        {
+            return false
+        }
         return !Self.isBearer(field.value.bytes(in: bytes))
     }
 

@@ -15,10 +15,14 @@ struct SecretText: ~Copyable {
     private let plain: UnsafeMutableRawBufferPointer
     private let folded: UnsafeMutableRawBufferPointer
     private let stripped: NameSet
+    private let members: NameSet
+    private let words: WordTable
 
     /// - Parameter strip: names of members, lower case, that are secret besides the built-in ones.
     init(strip: [String]) {
         stripped = NameSet(strip, folding: false)
+        members = NameSet(SecretNames.members, folding: false)
+        words = WordTable(SecretNames.words)
         plain = .allocate(byteCount: Self.nameBytesMax, alignment: 1)
         // A hyphen may be put between each two letters.
         folded = .allocate(byteCount: Self.nameBytesMax * 2, alignment: 1)
@@ -37,7 +41,7 @@ struct SecretText: ~Copyable {
         for index in value.indices {
             switch value[index] {
             case 0x3F, 0x23: return true
-            case 0x3A: if isAuthorityStart(value, index) { return true }
+            case 0x3A: if authorityStart(value, index + 1) != nil { return true }
             default: break
             }
         }
@@ -69,8 +73,9 @@ struct SecretText: ~Copyable {
                 next = skipMember(text, next, place, &copied, &writer)
             case 0x26 where place == .query, 0x3B where place != .prose:  // & ;
                 next = skipMember(text, next, place, &copied, &writer)
-            case 0x3A where width == 1 && Self.isAuthorityStart(text, index):
-                next = skipUserInformation(text, index + 3, &copied, &writer)
+            case 0x3A:
+                guard let authority = Self.authorityStart(text, next) else { break }
+                next = skipUserInformation(text, authority, &copied, &writer)
                 if place == .prose { place = .path }
             case _ where width == 1 && Self.endsURL(byte):
                 place = .prose
@@ -163,7 +168,8 @@ struct SecretText: ~Copyable {
         while start < foldedCount, folded[start] == 0x2D { start += 1 }
         while foldedCount > start, folded[foldedCount - 1] == 0x2D { foldedCount -= 1 }
         let core = UnsafeRawBufferPointer(rebasing: folded[start..<foldedCount])
-        return SecretNames.isSecretMember(SecretNames.Name(bytes: core))
+        return members.contains(core) || words.occurs(in: core)
+            || SecretNames.isSecretMember(SecretNames.Name(bytes: core))
     }
 
     /// The byte at `index`, percent-decoded, and how many bytes it takes.
@@ -203,7 +209,13 @@ struct SecretText: ~Copyable {
         byte == 0x20 || byte == 0x09 || byte == 0x22 || byte == 0x3C || byte == 0x3E
     }
 
-    private static func isAuthorityStart(_ text: UnsafeRawBufferPointer, _ index: Int) -> Bool {
-        index + 2 < text.count && text[index + 1] == 0x2F && text[index + 2] == 0x2F
+    /// Where the authority begins if `//` stands at `index`, behind a colon.
+    private static func authorityStart(_ text: UnsafeRawBufferPointer, _ index: Int) -> Int? {
+        guard index < text.count else { return nil }
+        let (first, firstWidth) = unit(text, index)
+        let second = index + firstWidth
+        guard first == 0x2F, second < text.count else { return nil }
+        let (slash, width) = unit(text, second)
+        return slash == 0x2F ? second + width : nil
     }
 }

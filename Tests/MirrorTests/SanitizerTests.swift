@@ -209,6 +209,7 @@ import Testing
         ("/a?next=https%3A%2F%2Fb%2F%3Ftoken%3Dabc%26y%3D1&z=2",
             "/a?next=https%3A%2F%2Fb%2F%3Ftoken%3D%26y%3D1&z=2"),
         ("/a?next=https://u:p@b/c&z=2", "/a?next=https://b/c&z=2"),
+        ("/a?next=https%3A%2F%2Fu%3Ap%40b%2Fc%3Fx&z=2", "/a?next=https%3A%2F%2Fb%2Fc%3Fx&z=2"),
         ("/a?next=/b?token=abc", "/a?next=/b?token="),
         ("/a?max_tokens=5&zip_code=1&monkey=2&keys=3&keyword=4",
             "/a?max_tokens=5&zip_code=1&monkey=2&keys=3&keyword=4"),
