@@ -10,7 +10,8 @@ import os
 import socket
 import urllib.request
 
-from .processes import Child, Fault, check_free, check_listener, listening_inodes, wait_until
+from .processes import (
+    Child, Fault, check_free, check_listener, listening_inodes, read, wait_until)
 
 READY_SECONDS = 20.0
 # Copies that may be at a shadow at one time; Envoy's own default for requests to a cluster.
@@ -40,8 +41,12 @@ class Proxy:
             check_free(port)
         self.write()
         self.child = Child(
-            self.command(), self.directory / "log", cpus={self.bench.proxy_cpu}, name=self.label)
-        ready = wait_until(lambda: self.is_ready() or not self.child.is_running(), READY_SECONDS)
+            self.command(), self.directory / "log", name=self.label,
+            cpus=self.settings.get("cpus", {self.bench.proxy_cpu}),
+            environment=self.settings.get("environment"))
+        ready = wait_until(
+            lambda: self.is_ready() or not self.child.is_running(),
+            self.settings.get("ready_seconds", READY_SECONDS))
         if not ready or not self.child.is_running():
             raise Fault(f"{self.label} does not start:\n{self.child.log_tail()}")
         return self
@@ -114,7 +119,9 @@ traffic_mirror:
         self.write_file("umbra.yaml", text)
 
     def command(self):
-        return [self.bench.umbra, "gateway", "run", "--policy-config", self.directory / "umbra.yaml"]
+        return self.settings.get("wrapper", []) + [
+            self.bench.umbra, "gateway", "run", "--policy-config",
+            self.directory / "umbra.yaml"]
 
     def fetch(self, path):
         with urllib.request.urlopen(f"http://127.0.0.1:{self.port + 1}{path}", timeout=3) as answer:
@@ -155,20 +162,11 @@ traffic_mirror:
 
 
 def role_of(pid, root):
-    """supervisor, worker, shadow or admin."""
+    """supervisor, worker, shadow or admin: the second word of `umbra role NAME …`."""
     if pid == root:
         return "supervisor"
-    try:
-        with open(f"/proc/{pid}/cmdline", "rb") as file:
-            words = file.read().replace(b"\0", b" ").decode(errors="replace")
-        with open(f"/proc/{pid}/comm") as file:
-            words += " " + file.read()
-    except OSError:
-        return "gone"
-    for role in ("worker", "shadow", "admin"):
-        if role in words:
-            return role
-    return "other"
+    words = (read(f"/proc/{pid}/cmdline") or "").split("\0")
+    return words[words.index("role") + 1] if "role" in words[:-1] else "other"
 
 
 class Nginx(Proxy):
@@ -210,6 +208,7 @@ http {{
     keepalive_timeout 75s;
     keepalive_requests 1000000000;
     client_max_body_size 64m;
+    client_body_buffer_size 1m;
     proxy_http_version 1.1;
     proxy_set_header Connection "";
 {temporary}

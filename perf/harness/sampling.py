@@ -86,3 +86,24 @@ def user_share(pids, directory, run):
         return None
     user = sum(1 for address in addresses if address < KERNEL_BASE)
     return done, user / len(addresses), len(addresses)
+
+
+def system_calls_by_name(pids, directory, run):
+    """(what `run()` returned, [(name, calls, errors)], the most frequent first), or None."""
+    out = directory / "trace.txt"
+    try:
+        perf = Perf(["trace", "-s", "-o", out] + threads_option(pids), directory / "perf.log")
+    except Fault:
+        return None
+    try:
+        done = run()
+    finally:
+        perf.stop()
+    found = {}
+    for line in out.read_text(errors="replace").splitlines():
+        match = re.match(r"^\s+(\w+)\s+(\d+)\s+(\d+)\s+[\d.]+\s+[\d.]+", line)
+        if match:
+            calls, errors = found.get(match.group(1), (0, 0))
+            found[match.group(1)] = (calls + int(match.group(2)), errors + int(match.group(3)))
+    rows = [(name, calls, errors) for name, (calls, errors) in found.items()]
+    return done, sorted(rows, key=lambda row: -row[1])
