@@ -114,13 +114,13 @@ enum GatewayCommand {
             throw Arguments.Fault(
                 text: "the configuration switches the admin listener off: there is nobody to ask")
         }
-        let path = arguments.has("--json") ? "/status" : "/status?format=text"
-        switch StatusClient.get(path, from: address, token: token) {
-        case .success(let text):
+        do {
+            let text = try StatusClient.status(
+                address, token: token, asJSON: arguments.has("--json"))
             Console.write(text.hasSuffix("\n") ? text : text + "\n", to: STDOUT_FILENO)
             return 0
-        case .failure(let fault):
-            Console.error("umbra gateway status: \(fault)")
+        } catch {
+            Console.error("umbra gateway status: \(error)")
             return 1
         }
     }

@@ -1,5 +1,6 @@
 import CLinux
 import CoreLoop
+import Load
 
 /// The version that `--version`, /health and the start line show.
 let umbraVersion = "0.1.0"
@@ -7,6 +8,8 @@ let umbraVersion = "0.1.0"
 @main
 enum Main {
     static func main() {
+        // `umbra demo` starts its gateways through this.
+        ChildProcess.becomeIfAsked()
         umbra_ignore_signal(SIGPIPE)
         let arguments = Array(CommandLine.arguments.dropFirst())
         exit(run(arguments))

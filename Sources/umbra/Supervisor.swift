@@ -119,6 +119,11 @@ final class Supervisor {
                     continue
                 }
                 do throws(SystemError) {
+                    if worker == 0, launch.workers > 1, address.port ?? 0 != 0 {
+                        // A shared port would let a second gateway of the same user take half of the
+                        // connections without a word.
+                        close(try Socket.listen(on: address, sharesPort: false))
+                    }
                     listeners.append(try Socket.listen(on: address, sharesPort: launch.workers > 1))
                 } catch {
                     Console.log(
