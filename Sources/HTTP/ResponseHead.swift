@@ -8,24 +8,47 @@ public final class ResponseHead {
     /// where it may not be sent (RFC 9110 §8.6).
     public let fields: FieldList
 
-    // Unchecked for the reason that RequestHead gives.
-    /// 0 or 1; higher minor versions are read as 1.
-    @exclusivity(unchecked) public internal(set) var versionMinor: UInt8 = 1
+    // Behind a pointer for the reason that RequestHead gives.
+    @usableFromInline let facts: UnsafeMutablePointer<ResponseFacts>
+
+    public internal(set) var versionMinor: UInt8 {
+        @inlinable get { facts.pointee.versionMinor }
+        set { facts.pointee.versionMinor = newValue }
+    }
     /// 100...599.
-    @exclusivity(unchecked) public internal(set) var status = 0
+    public internal(set) var status: Int {
+        @inlinable get { facts.pointee.status }
+        set { facts.pointee.status = newValue }
+    }
     /// The reason phrase, possibly empty.
-    @exclusivity(unchecked) public internal(set) var reason = ByteRange.empty
-    @exclusivity(unchecked) public internal(set) var framing = BodyFraming.none
+    public internal(set) var reason: ByteRange {
+        @inlinable get { facts.pointee.reason }
+        set { facts.pointee.reason = newValue }
+    }
+    public internal(set) var framing: BodyFraming {
+        @inlinable get { facts.pointee.framing }
+        set { facts.pointee.framing = newValue }
+    }
     /// True where the connection to the upstream can be used again once the content was read.
-    @exclusivity(unchecked) public internal(set) var keepAlive = true
+    public internal(set) var keepAlive: Bool {
+        @inlinable get { facts.pointee.keepAlive }
+        set { facts.pointee.keepAlive = newValue }
+    }
     /// True for a 101 with Connection: upgrade and an Upgrade field. A 101 without them is none.
-    @exclusivity(unchecked) public internal(set) var isUpgrade = false
+    public internal(set) var isUpgrade: Bool {
+        @inlinable get { facts.pointee.isUpgrade }
+        set { facts.pointee.isUpgrade = newValue }
+    }
 
     /// A head for messages within `limits`; its target limit is not used.
     public init(limits: HeadLimits) {
         self.limits = limits
         fields = FieldList(capacity: limits.fieldsMax)
+        facts = .allocate(capacity: 1)
+        facts.initialize(to: ResponseFacts())
     }
+
+    deinit { facts.deallocate() }
 
     /// True where another answer to the same request follows: 1xx, but not 101.
     @inlinable public var isInterim: Bool { status < 200 && status != 101 }
@@ -133,4 +156,17 @@ public final class ResponseHead {
             status == 101 && versionMinor >= 1 && options.upgrade && fields.contains(.upgrade)
         return nil
     }
+}
+
+/// What a parse of a head found, behind a pointer: see `ResponseHead.facts`.
+@usableFromInline
+struct ResponseFacts {
+    @usableFromInline var versionMinor: UInt8 = 1
+    @usableFromInline var status: Int = 0
+    @usableFromInline var reason: ByteRange = ByteRange.empty
+    @usableFromInline var framing: BodyFraming = BodyFraming.none
+    @usableFromInline var keepAlive: Bool = true
+    @usableFromInline var isUpgrade: Bool = false
+
+    init() {}
 }

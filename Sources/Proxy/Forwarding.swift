@@ -274,16 +274,35 @@ final class Forwarding {
 
 /// UUIDs of version 7 (RFC 9562 §5.7): 48 bits of milliseconds, the rest random.
 enum UUIDv7 {
-    static func append(milliseconds: UInt64, _ a: UInt64, _ b: UInt64, to writer: inout HeadWriter)
-    {
-        writer.append(hex: milliseconds >> 16, digits: 8)
-        writer.append(byte: 0x2D)
-        writer.append(hex: milliseconds & 0xFFFF, digits: 4)
-        writer.append("-7")
-        writer.append(hex: a & 0xFFF, digits: 3)
-        writer.append(byte: 0x2D)
-        writer.append(hex: 0x8000 | (a >> 16 & 0x3FFF), digits: 4)
-        writer.append(byte: 0x2D)
-        writer.append(hex: b >> 16, digits: 12)
+    static let textBytes = 36
+
+    /// Appends the text of a UUID of this moment with the bits of `a` and `b`.
+    static func append(milliseconds: UInt64, _ a: UInt64, _ b: UInt64, to writer: inout HeadWriter) {
+        let high = milliseconds << 16 | 0x7000 | (a & 0xFFF)
+        let low = 0x8000_0000_0000_0000 | (b >> 2)
+        let words = (
+            digits(high >> 32), digits(high & 0xFFFF_FFFF), digits(low >> 32), digits(low & 0xFFFF_FFFF)
+        )
+        var text = InlineArray<36, UInt8>(repeating: 0x2D)
+        withUnsafeMutableBytes(of: &text) { bytes in
+            bytes.storeBytes(of: words.0, toByteOffset: 0, as: UInt64.self)
+            bytes.storeBytes(of: UInt32(truncatingIfNeeded: words.1), toByteOffset: 9, as: UInt32.self)
+            bytes.storeBytes(of: UInt32(truncatingIfNeeded: words.1 >> 32), toByteOffset: 14, as: UInt32.self)
+            bytes.storeBytes(of: UInt32(truncatingIfNeeded: words.2), toByteOffset: 19, as: UInt32.self)
+            bytes.storeBytes(of: UInt32(truncatingIfNeeded: words.2 >> 32), toByteOffset: 24, as: UInt32.self)
+            bytes.storeBytes(of: words.3, toByteOffset: 28, as: UInt64.self)
+            writer.append(UnsafeRawBufferPointer(bytes))
+        }
+    }
+
+    /// The eight lower-case hexadecimal digits of 32 bits, the first in the lowest byte: all at once, in
+    /// the bytes of one word.
+    private static func digits(_ value: UInt64) -> UInt64 {
+        var x = value
+        x = (x | x << 16) & 0x0000_FFFF_0000_FFFF
+        x = (x | x << 8) & 0x00FF_00FF_00FF_00FF
+        x = (x | x << 4) & 0x0F0F_0F0F_0F0F_0F0F
+        let isLetter = (x &+ 0x0606_0606_0606_0606) >> 4 & 0x0101_0101_0101_0101
+        return (x &+ 0x3030_3030_3030_3030 &+ isLetter &* 0x27).byteSwapped
     }
 }

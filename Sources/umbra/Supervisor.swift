@@ -17,6 +17,10 @@ final class Supervisor {
     /// After the drain timeout, what still runs has this long before it is killed.
     static let killAfterMs: UInt64 = 1_000
 
+    /// What the roles are started from: this very binary, even where an upgrade has replaced the file.
+    /// A profiler that runs programs by path (valgrind) names the path instead.
+    private let executable =
+        getenv("UMBRA_EXECUTABLE").map { String(cString: $0) } ?? "/proc/self/exe"
     let launch: Launch
     let board: Board
     private let boardMemory: SharedMemory
@@ -335,7 +339,7 @@ final class Supervisor {
         var arguments = words.map { strdup($0) } + [nil]
         defer { for argument in arguments { free(argument) } }
         var pid = pid_t()
-        let code = umbra_spawn(&pid, "/proc/self/exe", &actions, &attributes, &arguments)
+        let code = umbra_spawn(&pid, executable, &actions, &attributes, &arguments)
         if code != 0 { throw SystemError("posix_spawn", code: code) }
         return pid
     }
