@@ -21,6 +21,8 @@ public enum AdminLimits {
     public static let lingerBytesMax = 64 << 10
     /// Answer bytes that may wait for slow readers, over all connections; beyond it, 503.
     public static let pendingBytesMax = 32 << 20
+    /// What the kernel may hold of one answer.
+    static let sendBufferBytes: Int32 = 256 << 10
     /// After running out of descriptors, accepting rests this long.
     public static let acceptPauseMs = 100
     /// Longest wait of the loop, so that the admin process's own heartbeat stays fresh.

@@ -23,6 +23,8 @@ public final class AdminServer {
     private var connections: [AdminConnection?]
     private var serial: UInt32 = 0
     private var acceptPausedUntil: Instant?
+    /// Smaller in tests.
+    var pendingBytesMax = AdminLimits.pendingBytesMax
     /// The time at the turn's start.
     private var now: Instant
 
@@ -69,15 +71,19 @@ public final class AdminServer {
     public func turn(now moved: Instant? = nil, timeoutMs: Int32) {
         let count = epoll.wait(timeoutMs: waitMs(timeoutMs))
         now = moved ?? Instant.now()
+        let due = connections.indices.filter { connections[$0]?.goesOn == true }
         for place in 0..<count {
             let (token, _) = epoll.event(place)
             if token.kind == Kind.listener {
                 acceptConnections()
-            } else if connections[token.slot]?.serial == token.generation {
+            } else if let connection = connections[token.slot],
+                connection.serial == token.generation, !connection.goesOn
+            {
                 drive(token.slot)
             }
         }
-        for slot in connections.indices where connections[slot]?.goesOn == true { drive(slot) }
+        // Whoever began to go on in this turn has had its answer of this turn.
+        for slot in due { drive(slot) }
         for slot in connections.indices {
             if let connection = connections[slot], connection.deadline <= now { expire(slot) }
         }
@@ -138,6 +144,9 @@ public final class AdminServer {
             close(fd)
             return
         }
+        // Left to itself the kernel keeps megabytes for each slow reader.
+        var size = AdminLimits.sendBufferBytes
+        setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &size, socklen_t(MemoryLayout<Int32>.size))
         connections[slot] = AdminConnection(fd: fd, serial: serial, now: now)
     }
 
@@ -203,7 +212,7 @@ public final class AdminServer {
     }
 
     private var isOverloaded: Bool {
-        connections.reduce(0) { $0 + ($1?.pendingBytes ?? 0) } > AdminLimits.pendingBytesMax
+        connections.reduce(0) { $0 + ($1?.pendingBytes ?? 0) } > pendingBytesMax
     }
 
     private func respond(

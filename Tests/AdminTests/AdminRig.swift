@@ -13,7 +13,7 @@ final class AdminRig {
     private let listener: Int32
     var now = Bench.now
 
-    init(token: String? = nil, _ bench: Bench? = nil) throws {
+    init(token: String? = nil, bench: Bench? = nil) throws {
         self.bench = try bench ?? Bench()
         self.bench.runAll()
         listener = try Socket.listen(on: SocketAddress("127.0.0.1:0")!, sharesPort: false)
@@ -89,6 +89,9 @@ final class AdminClient {
         case .connected(let fd), .inProgress(let fd): self.fd = fd
         case .failed(let code): fatalError("connect to loopback: \(SystemError.text(code))")
         }
+        // A small window, so that an answer of a megabyte waits for who does not read.
+        var size: Int32 = 64 << 10
+        setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &size, socklen_t(MemoryLayout<Int32>.size))
         var entry = pollfd(fd: fd, events: Int16(POLLOUT), revents: 0)
         poll(&entry, 1, 1_000)
     }
