@@ -72,6 +72,9 @@ struct MetricText {
     }
 
     private static func escaped(_ value: String) -> String {
+        // Nearly every value: a number, a name.
+        let isPlain = value.utf8.allSatisfy { $0 != 0x5C && $0 != 0x22 && $0 != 0x0A }
+        if isPlain { return value }
         var text = ""
         for scalar in value.unicodeScalars {
             switch scalar {

@@ -21,6 +21,9 @@ extension Prometheus {
             &text, "umbra_requests_unanswered_total", .counter, .unanswered,
             "Requests that ended without a whole answer: a side went away.")
         perWorker(
+            &text, "umbra_interim_answers_total", .counter, .interimAnswers,
+            "Answers (1xx) passed on ahead of the final one.")
+        perWorker(
             &text, "umbra_gateway_answers_total", .counter, .gatewayAnswers,
             "Answers made by the gateway instead of an upstream.")
         perWorker(

@@ -140,7 +140,7 @@ extension ProxyWorker {
             upstreamFailed(slot, .upstreamMalformed)
             return false
         }
-        counters.add(.answers1xx)
+        counters.add(.interimAnswers)
         if !clients[client].pointee.flags.contains(.http10) {
             let form = Forwarding.AnswerForm(isInterim: true)
             guard let head = writeAnswerHead(base, headBytes, form) else {

@@ -7,6 +7,8 @@ public enum WorkerCounter: Int, CaseIterable, Sendable {
     /// Requests that were answered or given up, whatever the status.
     case requests
     case answers1xx, answers2xx, answers3xx, answers4xx, answers5xx
+    /// Answers passed on ahead of the final one: not counted above, where only 101 is a 1xx.
+    case interimAnswers
     /// Requests that ended without a whole answer: the client or the upstream went away.
     case unanswered
     /// Answers made here instead of by an upstream, and of these the refusals of a malformed

@@ -37,6 +37,7 @@ import Testing
             .answers3xx: ("requests_total", ["code": "3xx"]),
             .answers4xx: ("requests_total", ["code": "4xx"]),
             .answers5xx: ("requests_total", ["code": "5xx"]),
+            .interimAnswers: ("interim_answers_total", [:]),
             .unanswered: ("requests_unanswered_total", [:]),
             .gatewayAnswers: ("gateway_answers_total", [:]),
             .refusals: ("requests_refused_total", [:]),
