@@ -3,7 +3,8 @@ public enum AdminLimits {
     /// Connections at one time. A further one takes the place of one that has waited
     /// `evictAfterMs` for a whole request; where there is none, it is closed.
     public static let connectionsMax = 64
-    /// How long a connection without a whole request is safe from one that comes when all are taken.
+    /// How long a connection without a whole request is safe from one that comes when all are
+    /// taken.
     public static let evictAfterMs = 1_000
     /// Longest request head, its field lines and its target: 431 or 414 beyond them.
     public static let headBytesMax = 8 << 10
@@ -15,8 +16,8 @@ public enum AdminLimits {
     public static let idleTimeoutMs = 60_000
     /// From the start of an answer to its last byte in the kernel; a slower reader is cut.
     public static let writeTimeoutMs = 10_000
-    /// Milliseconds and bytes that are read and thrown away before a close, so that a reset does not
-    /// overtake the answer.
+    /// Milliseconds and bytes that are read and thrown away before a close, so that a reset does
+    /// not overtake the answer.
     public static let lingerMs = 1_000
     public static let lingerBytesMax = 64 << 10
     /// Answer bytes that may wait for slow readers, over all connections; beyond it, 503.

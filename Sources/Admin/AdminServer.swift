@@ -7,8 +7,8 @@ public import Proxy
 ///
 /// `/healthz` and `/readyz` for probes, `/health`, `/metrics`, `/status` and `/status?format=text`.
 /// GET and HEAD only. Everything a client can make it hold or do is bounded (`AdminLimits`):
-/// connections, heads, times, and answer bytes that wait. One request of each connection is answered
-/// in one turn, so that nobody who pipelines keeps the others waiting. One thread.
+/// connections, heads, times, and answer bytes that wait. One request of each connection is
+/// answered in one turn, so that nobody who pipelines keeps the others waiting. One thread.
 public final class AdminServer {
     private enum Kind {
         static let listener: UInt8 = 1
@@ -31,8 +31,8 @@ public final class AdminServer {
     /// A server on a socket that listens and does not block; it stays open when the server goes.
     ///
     /// - Parameters:
-    ///   - token: what `Authorization: Bearer` must carry for all but the probes; nil asks for none.
-    ///     An empty one fits no request.
+    ///   - token: what `Authorization: Bearer` must carry for all but the probes; nil asks for
+    ///     none, an empty one fits no request.
     ///   - startedAt: when the gateway started, for the uptime.
     ///
     /// Throws where descriptors have run out.
@@ -65,9 +65,10 @@ public final class AdminServer {
         while !isOver() { turn(timeoutMs: Int32(AdminLimits.turnMsMax)) }
     }
 
-    /// Waits at most `timeoutMs` (and never longer than `AdminLimits.turnMsMax`) for events, handles
-    /// them, and cuts who was too slow. Writes the admin process's heartbeat. `now` moves the clock
-    /// by hand, for tests.
+    /// Waits at most `timeoutMs` (and never longer than `AdminLimits.turnMsMax`) for events,
+    /// handles them, and cuts who was too slow. Writes the admin process's heartbeat.
+    ///
+    /// `now` moves the clock by hand, for tests; nil reads it after the wait.
     public func turn(now moved: Instant? = nil, timeoutMs: Int32) {
         let count = epoll.wait(timeoutMs: waitMs(timeoutMs))
         now = moved ?? Instant.now()

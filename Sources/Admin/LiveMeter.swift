@@ -1,8 +1,8 @@
 import CoreLoop
 import Proxy
 
-/// The latencies of requests that were mirrored beside those that could have been: sampling assigned
-/// them at random, so that the ratio of the two is what mirroring costs the users.
+/// The latencies of requests that were mirrored beside those that could have been: sampling
+/// assigned them at random, so that the ratio of the two is what mirroring costs the users.
 ///
 /// Counted since the board was made, over all workers; whole answers only.
 struct LiveMeter {

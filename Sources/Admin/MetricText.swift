@@ -61,7 +61,8 @@ struct MetricText {
         bytes.append(0x0A)
     }
 
-    /// `{name="value",…}`, the values escaped. Names are ours; values may come from a configuration.
+    /// `{name="value",…}`, the values escaped. Names are ours; values may come from a
+    /// configuration.
     static func labels(_ pairs: (String, String)...) -> String {
         var text = "{"
         for (name, value) in pairs {

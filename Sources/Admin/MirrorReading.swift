@@ -5,7 +5,8 @@ import Proxy
 /// What the mirror has counted, read for one answer.
 ///
 /// At rest, for each shadow over all workers:
-/// `eligible = sampled + notSampled`, `sampled = sent + Σ dropped + outstanding`, `sent = Σ results`.
+/// `eligible = sampled + notSampled`, `sampled = sent + Σ dropped + outstanding`,
+/// `sent = Σ results`.
 /// While requests run, `sampled` is ahead by those whose bodies are still coming: they are chosen,
 /// and neither handed over nor dropped. The cells of one worker cannot be read at one moment, so a
 /// reading that catches it between two of them is taken again.

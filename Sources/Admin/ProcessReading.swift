@@ -30,10 +30,11 @@ struct ProcessReading {
 
     /// Every process: the supervisor, the workers, the shadows, and the admin process.
     static func all(_ board: Board) -> [ProcessReading] {
-        [ProcessReading(.supervisor, 0, board.supervisor)]
-            + board.workerProcesses.enumerated().map { ProcessReading(.worker, $0.offset, $0.element) }
-            + board.shadowProcesses.enumerated().map { ProcessReading(.shadow, $0.offset, $0.element) }
-            + [ProcessReading(.admin, 0, board.admin)]
+        func each(_ role: Role, _ rows: [CounterRow<ProcessCell>]) -> [ProcessReading] {
+            rows.enumerated().map { ProcessReading(role, $0.offset, $0.element) }
+        }
+        return each(.supervisor, [board.supervisor]) + each(.worker, board.workerProcesses)
+            + each(.shadow, board.shadowProcesses) + each(.admin, [board.admin])
     }
 
     /// Whether there is a process now.
@@ -65,7 +66,8 @@ struct ProcessReading {
         return "exit \(umbra_wait_status(status))"
     }
 
-    /// Bytes of memory that the process has in use (`/proc/PID/statm`); nil where that cannot be read.
+    /// Bytes of memory that the process has in use (`/proc/PID/statm`); nil where that cannot be
+    /// read.
     var residentBytes: UInt64? {
         guard isAlive else { return nil }
         let fd = umbra_open("/proc/\(pid)/statm", O_RDONLY | O_CLOEXEC, 0)

@@ -104,7 +104,9 @@ struct StatusReport {
             isNumber: [false, true, true, false, true, true, false])
         for process in processes {
             var state = process.state.label
-            if let other = process.servedBy, other != process.index { state += ", served by \(other)" }
+            if let other = process.servedBy, other != process.index {
+                state += ", served by \(other)"
+            }
             table.add([
                 process.role.label, "\(process.index)", process.isAlive ? "\(process.pid)" : "-",
                 state, "\(process.restarts)", process.uptimeMs(now).map { Self.span($0) } ?? "-",

@@ -190,4 +190,31 @@ import Testing
         rig.pass(ms: 700)
         #expect(rig.bench.board.admin.value(.heartbeatMs) == rig.now.milliseconds)
     }
+
+    /// Without descriptors an accept cannot succeed: the loop rests instead of spinning.
+    @Test func runningOutOfDescriptorsIsSurvived() async {
+        await #expect(processExitsWith: .exitCode(11)) {
+            let rig = try AdminRig()
+            let clients = (0..<3).map { _ in AdminClient(rig.address) }
+            clients[0].send(Self.request)
+            var limit = rlimit()
+            getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit)
+            var none = limit
+            none.rlim_cur = 3
+            setrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &none)
+            rig.turn(1)
+            guard rig.server.connectionCount == 0 else { return }
+            // The clients still knock, and a turn waits all the same.
+            let start = Instant.now()
+            rig.server.turn(now: rig.now, timeoutMs: 50)
+            guard Instant.now().nanoseconds(since: start) > 40_000_000 else { return }
+            rig.pass(ms: AdminLimits.acceptPauseMs)
+            guard rig.server.connectionCount == 0 else { return }
+            setrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit)
+            rig.pass(ms: AdminLimits.acceptPauseMs)
+            guard rig.server.connectionCount == 3 else { return }
+            guard try Reply(clients[0].receive(rig)).status == 200 else { return }
+            exit(11)
+        }
+    }
 }

@@ -23,7 +23,8 @@ final class Bench {
             TargetSettings(id: $0, authority: "\($0):80", host: $0, port: 80, pathPrefix: "/v1")
         }
         settings.shadows = [
-            ShadowSettings(targetID: "next", target: 1), ShadowSettings(targetID: "other", target: 2),
+            ShadowSettings(targetID: "next", target: 1),
+            ShadowSettings(targetID: "other", target: 2),
         ]
         settings.runtime.shadows = 2
         settings.routes = ["search", "static", "default"].map { RouteSettings(name: $0, target: 0) }

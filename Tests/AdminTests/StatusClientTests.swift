@@ -47,7 +47,9 @@ import Testing
                 }.start()
                 let json = Result { try StatusClient.status(address, token: "t0ken", asJSON: true) }
                 #expect((try? json.get())?.hasPrefix("{\"version\":\"9.9\"") == true, "\(json)")
-                let text = Result { try StatusClient.status(address, token: "t0ken", asJSON: false) }
+                let text = Result {
+                    try StatusClient.status(address, token: "t0ken", asJSON: false)
+                }
                 #expect((try? text.get())?.contains("supervisor") == true, "\(text)")
                 expectFault("does not take this token") {
                     try StatusClient.status(address, token: "x", asJSON: true)
