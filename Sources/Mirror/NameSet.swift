@@ -26,6 +26,8 @@ struct NameSet: ~Copyable {
         ends.deallocate()
     }
 
+    var isEmpty: Bool { count == 0 }
+
     func contains(_ name: UnsafeRawBufferPointer) -> Bool {
         var start = 0
         for index in 0..<count {

@@ -142,11 +142,15 @@ public final class Sanitizer {
         case .host: return true
         case .contentLength, .transferEncoding, .expect, .umbraShadow: return false
         case .trailer: return keepsTrailer
-        default: return keepsByName(field, bytes)
+        case .other, .authorization, .cookie, .setCookie: return keepsByName(field, bytes, false)
+        // Known not to be secret: the settings alone may want them away.
+        default: return strip.isEmpty || keepsByName(field, bytes, true)
         }
     }
 
-    private func keepsByName(_ field: Field, _ bytes: UnsafeRawBufferPointer) -> Bool {
+    private func keepsByName(
+        _ field: Field, _ bytes: UnsafeRawBufferPointer, _ isHarmless: Bool
+    ) -> Bool {
         let source = field.name.bytes(in: bytes)
         // Nobody has such a name but one who hopes that nobody reads it to its end.
         guard source.count <= ShadowLimits.fieldNameBytesMax else { return false }
@@ -159,6 +163,7 @@ public final class Sanitizer {
         let plain = UnsafeRawBufferPointer(rebasing: name[..<source.count])
         let word = SecretNames.Name(bytes: UnsafeRawBufferPointer(rebasing: folded[..<source.count]))
         if strip.contains(word.bytes) { return false }
+        if isHarmless { return true }
         // Ours alone, in whatever spelling: a client may not write them.
         if word.hasPrefix("x-umbra-shadow") { return false }
         // Other spellings of the fields that frame the message: some server reads them as these.

@@ -157,7 +157,7 @@ public final class ShadowWorker {
     /// load pays for no wake-up.
     private func wait(_ timeoutMs: Int32) -> Int {
         var limit = timeoutMs < 0 ? ShadowLimits.sleepMsMax : min(timeoutMs, ShadowLimits.sleepMsMax)
-        if hasMoreCopies || scratch.unreadCount > 0 { limit = 0 }
+        if hasMoreCopies || scratch.unreadCount > 0 || hasCopies() { limit = 0 }
         if inFlight > 0 { limit = min(limit, ShadowLimits.busySleepMsMax) }
         if now < lastCopy.adding(ms: ShadowLimits.awakeMs) {
             limit = min(limit, ShadowLimits.pollMs)
@@ -172,6 +172,14 @@ public final class ShadowWorker {
             return count
         }
         return epoll.wait(timeoutMs: limit)
+    }
+
+    /// Whether copies came while the last turn was at work: the poll's wait would delay them.
+    private func hasCopies() -> Bool {
+        for index in 0..<linkCount where links[index].isAttached {
+            if links[index].copies.peek() != nil { return true }
+        }
+        return false
     }
 
     private func fireTimers() {
