@@ -37,6 +37,20 @@ struct BodyReader {
         return reader
     }
 
+    /// Bytes of a body with a length that are still to come, where they are worth discarding in
+    /// the kernel; 0 otherwise.
+    var discardable: Int {
+        phase == .length && left >= LoadLimits.discardBytesMin ? left : 0
+    }
+
+    /// `count` of the `discardable` bytes came and were thrown away.
+    mutating func discarded(_ count: Int) {
+        precondition(phase == .length && count <= left)
+        left -= count
+        bodyBytes += count
+        if left == 0 { phase = .done }
+    }
+
     /// Takes what belongs to the body and returns how many bytes that was. Bytes that are left
     /// while the phase is neither `done` nor `bad` are the start of a line: give them again
     /// with more behind them.

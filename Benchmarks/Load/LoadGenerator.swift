@@ -34,6 +34,8 @@ public final class LoadGenerator: @unchecked Sendable {
     var due: Schedule?
     var serial: UInt64 = 0
     var inFlight = 0
+    /// Unix sockets cannot throw bytes away unread.
+    let canDiscard: Bool
     var measureFrom: UInt64 = 0
     var endAt: UInt64 = 0
     var pausedUntil: UInt64 = 0
@@ -47,6 +49,7 @@ public final class LoadGenerator: @unchecked Sendable {
     public init(_ options: LoadOptions) throws(SystemError) {
         precondition(!options.requests.isEmpty, "a load without a request")
         self.options = options
+        canDiscard = !options.target.isUnix
         connectionCount = max(1, min(options.connections, LoadLimits.connectionsMax))
         requestCount = options.requests.count
         ProcessControl.raiseFileLimit(to: connectionCount + 256)

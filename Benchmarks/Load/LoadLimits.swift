@@ -6,6 +6,9 @@ public enum LoadLimits {
     public static let headBytesMax = 64 << 10
     /// Bytes that one `recv` may bring.
     public static let receiveBytes = 64 << 10
+    /// Bytes of a body from which on the kernel throws them away instead of copying them here:
+    /// with bodies of 1 MiB the copies would make the generator the bottleneck.
+    public static let discardBytesMin = 32 << 10
     /// Requests that may wait for a free connection, unless the options say otherwise.
     public static let backlogDefault = 1_000_000
     /// Bytes of one chunk where a body goes out chunked.

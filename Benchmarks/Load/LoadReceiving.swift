@@ -6,6 +6,10 @@ extension LoadGenerator {
     func read(_ slot: Int) {
         let connection = connections + slot
         while connection.pointee.phase == .open {
+            if canDiscard, connection.pointee.hasRequest, connection.pointee.body.discardable > 0 {
+                if !discardBody(slot) { return }
+                continue
+            }
             let kept = connection.pointee.stashed
             let own =
                 stash.base.assumingMemoryBound(to: UInt8.self) + slot * LoadLimits.headBytesMax
@@ -28,6 +32,22 @@ extension LoadGenerator {
                 // A short read emptied the socket: what comes later is a new edge.
                 if received < room { return }
             }
+        }
+    }
+
+    /// Throws away what has come of a long body. False where nothing is left to read for now.
+    private func discardBody(_ slot: Int) -> Bool {
+        let connection = connections + slot
+        let wanted = connection.pointee.body.discardable
+        switch discard(connection.pointee.fd, wanted) {
+        case .wouldBlock: return false
+        case .failed, .endOfStream:
+            fail(slot, .failedReset)
+            return false
+        case .bytes(let received):
+            connection.pointee.body.discarded(received)
+            if connection.pointee.body.phase == .done { answered(slot) }
+            return received == wanted
         }
     }
 

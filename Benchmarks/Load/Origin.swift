@@ -35,6 +35,8 @@ public final class Origin: @unchecked Sendable {
     }
 
     let options: OriginOptions
+    /// Unix sockets cannot throw bytes away unread, and an echo needs them.
+    let canDiscard: Bool
     /// Where it listens, the port found where 0 was asked for.
     public let address: SocketAddress
     var listener: Int32
@@ -72,6 +74,7 @@ public final class Origin: @unchecked Sendable {
     /// Binds and listens; serves once `run` or `start` is called.
     public init(_ options: OriginOptions) throws(SystemError) {
         self.options = options
+        canDiscard = !options.listen.isUnix && options.echo != .body
         let count = max(1, min(options.connectionsMax, LoadLimits.connectionsMax))
         ProcessControl.raiseFileLimit(to: count + 256)
         if options.mode == .refuse {

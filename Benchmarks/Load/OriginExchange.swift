@@ -31,6 +31,9 @@ extension Origin {
     private func receive(_ slot: Int) -> Bool {
         let connection = slab[slot]
         let kept = connection.pointee.stashed
+        if canDiscard, kept == 0, connection.pointee.body.discardable > 0 {
+            return discardBody(slot)
+        }
         let start = kept > 0 ? own(slot) : buffer
         let room = (kept > 0 ? LoadLimits.headBytesMax : LoadLimits.receiveBytes) - kept
         if room == 0 {
@@ -53,6 +56,27 @@ extension Origin {
             if options.mode == .hang, connection.pointee.phase == .draining { return true }
             connection.pointee.stashed = 0
             take(slot, start, kept + received)
+            return true
+        }
+    }
+
+    /// Throws away what has come of a long body. False where nothing came or all is over.
+    private func discardBody(_ slot: Int) -> Bool {
+        let connection = slab[slot]
+        let wanted = connection.pointee.body.discardable
+        switch discard(connection.pointee.fd, wanted) {
+        case .wouldBlock:
+            connection.pointee.mayRead = false
+            return false
+        case .failed, .endOfStream:
+            counters.add(.cutOff)
+            drop(slot)
+            return false
+        case .bytes(let received):
+            counters.add(.bytesReceived, UInt64(received))
+            if received < wanted { connection.pointee.mayRead = false }
+            connection.pointee.body.discarded(received)
+            if connection.pointee.body.phase == .done { complete(slot) }
             return true
         }
     }
@@ -85,15 +109,21 @@ extension Origin {
             drop(slot)
         case .done:
             keep(slot, bytes + at, count - at)
-            connection.pointee.headIsRead = false
-            counters.add(.complete)
-            if options.delayMs > 0 {
-                delay(slot)
-            } else {
-                connection.pointee.phase = .writing
-                write(slot)
-            }
+            complete(slot)
         default: keep(slot, bytes + at, count - at)
+        }
+    }
+
+    /// The request came whole: it is answered now or after the delay.
+    private func complete(_ slot: Int) {
+        slab[slot].pointee.headIsRead = false
+        slab[slot].pointee.body = .none
+        counters.add(.complete)
+        if options.delayMs > 0 {
+            delay(slot)
+        } else {
+            slab[slot].pointee.phase = .writing
+            write(slot)
         }
     }
 

@@ -1,3 +1,4 @@
+import CLinux
 import CoreLoop
 import Testing
 
@@ -165,6 +166,39 @@ final class TestOrigin {
         #expect(result.total[.wrongLength] == 0 && result.total[.strayBytes] == 0)
         #expect(
             test.origin.value(.complete) == 20 && test.origin.value(.bytesReceived) > 20 * 400_000)
+    }
+
+    @Test func unixSocketsCarryLongBodiesToo() throws {
+        let path = "/tmp/umbra-load-test-\(getpid()).sock"
+        defer { unlink(path) }
+        let test = try TestOrigin {
+            $0.listen = SocketAddress("unix:" + path)!
+            $0.bodyBytes = 200_000
+        }
+        var request = LoadRequest(method: "POST")
+        request.bodyBytes = 200_000
+        let result = try test.load {
+            $0.requests = [request]
+            $0.seconds = 10
+            $0.requestsMax = 20
+            $0.bodyBytesExpected = 200_000
+        }
+        #expect(addsUp(result) && result.total[.status2xx] == 20 && result.total[.wrongLength] == 0)
+        #expect(test.origin.value(.complete) == 20)
+    }
+
+    /// Long bodies are thrown away unread, and what follows them must not be.
+    @Test func longAnswersOneAfterTheOther() throws {
+        let test = try TestOrigin { $0.bodyBytes = 3_000_000 }
+        let result = try test.load {
+            $0.connections = 2
+            $0.seconds = 10
+            $0.requestsMax = 40
+            $0.bodyBytesExpected = 3_000_000
+        }
+        #expect(addsUp(result) && result.total[.status2xx] == 40)
+        #expect(result.total[.wrongLength] == 0 && result.total[.strayBytes] == 0)
+        #expect(result.total[.bodyBytes] == 40 * 3_000_000 && result.total[.connectionsMade] == 2)
     }
 
     @Test func numbersReachTheOrigin() throws {
