@@ -13,9 +13,9 @@ TITLES = {"workers": "workers", "ring_depth": "ring_depth", "block_kib": "block_
 def draw(rows, metrics, path, work):
     """Writes an SVG: a dot for each combination, a line through the medians."""
     lines = [
-        f"set terminal svg size {260 * len(SETTINGS)},{190 * len(metrics)} font 'sans-serif,11' background 'white'",
+        f"set terminal svg size {260 * len(SETTINGS)},{190 * len(metrics)} font 'sans-serif,11' background 'white' noenhanced",
         f"set output '{path}'",
-        f"set multiplot layout {len(metrics)},{len(SETTINGS)} margins 0.07,0.98,0.07,0.96 spacing 0.055,0.06",
+        f"set multiplot layout {len(metrics)},{len(SETTINGS)} margins 0.07,0.98,0.1,0.97 spacing 0.055,0.06",
         "unset key", "set grid ytics lc rgb '#dddddd'", "set border 3", "set tics nomirror out"]
     for metric, title in metrics:
         # From zero: a difference must look as large as it is.
