@@ -85,7 +85,9 @@ def test_durations_are_counted(mirroring, path):
     assert top == metrics.sum(name)
 
 
-@pytest.mark.parametrize("word", ["ring", "loan", "in_flight", "pool", "loop_lag", "connections"])
+@pytest.mark.parametrize("word", [
+    "mirror_ring_depth", "blocks_on_loan", "mirror_in_flight", "upstream_connections_idle",
+    "upstream_connections_open", "connections_open", "loop_turn_seconds", "blocks_taken"])
 def test_inner_state_is_shown(mirroring, word):
     assert any(word in name for name in mirroring.metrics().names()), word
 

@@ -25,7 +25,7 @@ OF_THE_HOP = {b"host", b"connection", b"via", b"content-length", b"transfer-enco
 @pytest.fixture(scope="module")
 def gateway_settings():
     return {"traffic_mirror": {
-        "max_body_bytes": BODY_MAX,
+        "max_body_bytes": BODY_MAX, "breaker": {"failures": 1000},
         "safety": {"methods": ["GET", "HEAD", "OPTIONS", "POST", "PUT", "DELETE"],
                    "strip_fields": ["x-house-secret"], "strip_query": ["house_key"]}}}
 

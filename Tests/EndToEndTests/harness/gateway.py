@@ -50,7 +50,8 @@ def settings(origin, shadow=None, **over):
         "version": "1",
         "listen": f"127.0.0.1:{free_port()}",
         "admin": {"listen": f"127.0.0.1:{free_port()}"},
-        "runtime": {"workers": 1, "pin_cpus": False},
+        # A test that fails may leave an exchange behind: the drain is shorter than its patience.
+        "runtime": {"workers": 1, "pin_cpus": False, "drain_timeout": "5s"},
         "providers": {"targets": targets},
     }
     if shadow is not None:
@@ -97,6 +98,21 @@ def memory_bytes(pid, name="Rss"):
         if line.startswith(f"{name}:"):
             return int(line.split()[1]) * 1024
     raise AssertionError(f"no {name} of {pid}")
+
+
+def trap(pid):
+    """Makes a process run into a trap of its own, as a failed precondition does: it meets ud2 at its
+    next return from a system call. A SIGILL that is sent would be survived where there is a handler."""
+    def write():
+        parts = Path(f"/proc/{pid}/syscall").read_text().split()
+        if len(parts) <= 2:
+            return False
+        with open(f"/proc/{pid}/mem", "r+b", buffering=0) as memory:
+            memory.seek(int(parts[-1], 16))
+            memory.write(b"\x0f\x0b")
+        return True
+
+    wait_for(write, "the process in a system call", every=0.001)
 
 
 class Gateway:
