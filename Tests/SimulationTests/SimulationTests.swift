@@ -1,0 +1,63 @@
+import CLinux
+import Testing
+
+/// The tee and the proxy under seeds: thousands of small worlds, each with its own settings, peers,
+/// faults and deaths.
+///
+/// `UMBRA_SEED=n` runs one world, `UMBRA_SEEDS=n` that many, `UMBRA_FIRST_SEED=n` from there on.
+@Suite(.serialized) struct SimulationTests {
+    /// Worlds that an ordinary run visits.
+    static let seedsByDefault = 300
+
+    /// Seeds that found a fault once, each with what it found.
+    static let regressions: [(seed: UInt64, found: String)] = []
+
+    private static func number(_ name: String) -> UInt64? {
+        getenv(name).flatMap { UInt64(String(cString: $0)) }
+    }
+
+    @Test func everyWorldEndsWell() throws {
+        CurrentSeed.watchForTraps()
+        if let seed = Self.number("UMBRA_SEED") {
+            try Self.visit(seed)
+            return
+        }
+        let first = Self.number("UMBRA_FIRST_SEED") ?? 1
+        let count = Self.number("UMBRA_SEEDS") ?? UInt64(Self.seedsByDefault)
+        for regression in Self.regressions { try Self.visit(regression.seed) }
+        for seed in first..<first + count { try Self.visit(seed) }
+    }
+
+    private static func visit(_ seed: UInt64) throws {
+        CurrentSeed.value = seed
+        let world = try World(seed: seed)
+        world.run()
+        if let failure = world.failure {
+            Issue.record("seed \(seed): \(failure)\nrepeat: \(CurrentSeed.command(seed))")
+        }
+    }
+}
+
+/// The seed that is running, for the case that a world ends the process.
+enum CurrentSeed {
+    nonisolated(unsafe) static var value: UInt64 = 0
+
+    static func command(_ seed: UInt64) -> String {
+        "UMBRA_SEED=\(seed) swift test --filter SimulationTests"
+    }
+
+    /// A trap says which seed it was before it ends the process.
+    static func watchForTraps() {
+        // The runtime shows where a trap was: its own handler is asked for.
+        if getenv("SWIFT_BACKTRACE") != nil { return }
+        for number in [SIGILL, SIGTRAP, SIGSEGV, SIGBUS, SIGABRT] {
+            signal(number) { number in
+                let text = "\nseed \(CurrentSeed.value) trapped; repeat: "
+                    + CurrentSeed.command(CurrentSeed.value) + "\n"
+                _ = text.utf8.withContiguousStorageIfAvailable { write(2, $0.baseAddress, $0.count) }
+                signal(number, nil)
+                raise(number)
+            }
+        }
+    }
+}
