@@ -16,7 +16,9 @@ public struct CopyEntry: BitwiseCopyable, Sendable {
     public var trailerBytes: UInt32
     /// 1 where the request had a body at all (`Content-Length: 0` included): framing is sent along.
     public var hasBody: UInt8 = 0
-    public var reserved: (UInt8, UInt8, UInt8) = (0, 0, 0)
+    private var reserved: UInt8 = 0
+    /// Bytes at the target's start that are the primary's own path prefix: the shadow has another.
+    public var primaryPrefixBytes: UInt16 = 0
     /// When the worker pushed it.
     public var pushedNs: UInt64
     public var slices: (Slice, Slice)

@@ -32,6 +32,7 @@ public final class MirrorTap {
         /// Bit n: the route's lane n wants this request.
         var lanes: UInt8 = 0
         var hasBody: UInt8 = 0
+        var primaryPrefixBytes: UInt16 = 0
         var headBytes: UInt32 = 0
         var bodyBytes: UInt32 = 0
         var trailerBytes: UInt32 = 0
@@ -228,7 +229,8 @@ public final class MirrorTap {
     /// Starts to keep a request that `lanes` want. `MirrorTap.none` where it cannot be kept:
     /// counted. `bodyBytes` is the announced length, 0 where it is unknown.
     public func open(
-        _ lanes: UInt8, route: Int, bodyBytes: UInt64, hasBody: Bool, log: UInt32
+        _ lanes: UInt8, route: Int, bodyBytes: UInt64, hasBody: Bool, primaryPrefixBytes: Int = 0,
+        log: UInt32
     ) -> UInt32 {
         var wanted = lanes
         let route = UInt16(truncatingIfNeeded: route)
@@ -242,6 +244,7 @@ public final class MirrorTap {
         capture.route = route
         capture.lanes = wanted
         capture.hasBody = hasBody ? 1 : 0
+        capture.primaryPrefixBytes = UInt16(truncatingIfNeeded: primaryPrefixBytes)
         capture.log = log
         guard let slot = captures.insert(capture) else {
             drop(wanted, route: route, .captureLimit)
@@ -366,6 +369,7 @@ public final class MirrorTap {
         entry.bodyBytes = capture.bodyBytes
         entry.trailerBytes = capture.trailerBytes
         entry.hasBody = capture.hasBody
+        entry.primaryPrefixBytes = capture.primaryPrefixBytes
         var index = 0
         var cell = CopyCell()
         slices.forEach(capture.slices) { slice in

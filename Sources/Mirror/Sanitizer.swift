@@ -61,14 +61,14 @@ public final class Sanitizer {
     /// one well-formed head, or does not fit.
     public func write(
         head: UnsafeRawBufferPointer, framing: CopyFraming, id: ShadowID,
-        to writer: inout HeadWriter
+        primaryPrefixBytes: Int = 0, to writer: inout HeadWriter
     ) -> Bool {
         guard request.parse(head) == .complete(headBytes: head.count),
             request.method != .connect
         else { return false }
         writer.append(request.methodRange.bytes(in: head))
         writer.append(byte: 0x20)
-        writeTarget(head, to: &writer)
+        writeTarget(head, leavingOut: primaryPrefixBytes, to: &writer)
         writer.append(" HTTP/1.1\r\n")
         if !request.hasHost {
             writer.append("Host: ")
@@ -99,11 +99,14 @@ public final class Sanitizer {
         return !writer.overflowed
     }
 
-    private func writeTarget(_ head: UnsafeRawBufferPointer, to writer: inout HeadWriter) {
-        let path = request.path.bytes(in: head)
+    private func writeTarget(
+        _ head: UnsafeRawBufferPointer, leavingOut: Int, to writer: inout HeadWriter
+    ) {
+        var path = request.path.bytes(in: head)
         // OPTIONS * asks about the server, not about a path.
         if path.count == 1, path[0] == 0x2A { return writer.append(byte: 0x2A) }
         if path.isEmpty, request.method == .options { return writer.append(byte: 0x2A) }
+        path = UnsafeRawBufferPointer(rebasing: path.dropFirst(leavingOut))
         pathPrefix.withUnsafeBytes { writer.append($0) }
         if path.isEmpty || request.pathNeedsSlash { writer.append(byte: 0x2F) }
         text.write(target: path, to: &writer)

@@ -42,6 +42,7 @@ struct ShadowCopy: BitwiseCopyable {
     var trailerBytes: Int
     var sliceCount: Int
     var hasBody: Bool
+    var primaryPrefixBytes: Int
     var pass: Breaker.Pass
     /// When it was taken off the ring.
     var takenNs: UInt64

@@ -120,7 +120,8 @@ extension ShadowWorker {
         var copy = ShadowCopy(
             link: index, ticket: entry.ticket, headBytes: Int(entry.headBytes),
             bodyBytes: Int(entry.bodyBytes), trailerBytes: Int(entry.trailerBytes),
-            sliceCount: Int(entry.sliceCount), hasBody: entry.hasBody != 0, pass: .ordinary,
+            sliceCount: Int(entry.sliceCount), hasBody: entry.hasBody != 0,
+            primaryPrefixBytes: Int(entry.primaryPrefixBytes), pass: .ordinary,
             takenNs: now.nanoseconds, id: ShadowID(wallMs: WallClock.milliseconds(), random: &random))
         guard render(&copy, scratch.slices, state) else {
             return giveBack(index, .dropped(entry.ticket, .invalidCopy))

@@ -73,9 +73,11 @@ extension ShadowWorker {
         let framing = copy.framing
         var prefix = HeadWriter(scratch.prefix)
         let head = piece(copy, slices, from: 0, copy.headBytes)
-        guard sanitizer.write(head: head, framing: framing, id: copy.id, to: &prefix) else {
-            return false
-        }
+        guard
+            sanitizer.write(
+                head: head, framing: framing, id: copy.id,
+                primaryPrefixBytes: copy.primaryPrefixBytes, to: &prefix)
+        else { return false }
         copy.isHead = sanitizer.isHead
         var suffix = HeadWriter(scratch.suffix)
         if framing == .chunked {

@@ -16,6 +16,7 @@ final class Forwarding {
     private struct Rewrite {
         let matched: Int
         let replacement: PreparedBytes
+        let endsInSlash: Bool
     }
 
     private let settings: ForwardingSettings
@@ -45,7 +46,8 @@ final class Forwarding {
             var rewrite: Rewrite?
             if let replacement = route.rewritePrefix, case .prefix(let prefix) = route.path {
                 rewrite = Rewrite(
-                    matched: prefix.utf8.count, replacement: PreparedBytes(replacement))
+                    matched: prefix.utf8.count, replacement: PreparedBytes(replacement),
+                    endsInSlash: replacement.hasSuffix("/"))
             }
             (rewrites + index).initialize(to: rewrite)
         }
@@ -67,6 +69,9 @@ final class Forwarding {
 
     /// The target of a route.
     func target(ofRoute route: Int) -> Int { routeTargets[route] }
+
+    /// Bytes that stand before the path in what the route's target gets.
+    func prefixBytes(ofRoute route: Int) -> Int { targets[routeTargets[route]].pathPrefix.count }
 
     // MARK: Requests
 
@@ -126,12 +131,13 @@ final class Forwarding {
         var path = head.path
         if target.pathPrefix.count > 0 { writer.append(target.pathPrefix.buffer) }
         if let rewrite {
-            writer.append(rewrite.replacement.buffer)
             path.offset += UInt32(rewrite.matched)
             path.count -= UInt32(rewrite.matched)
-            if rewrite.replacement.count == 0, path.isEmpty || firstByte(bytes, path) != 0x2F {
-                writer.append(byte: 0x2F)
-            }
+            let restHasSlash = !path.isEmpty && firstByte(bytes, path) == 0x2F
+            let kept = rewrite.endsInSlash && restHasSlash ? 1 : 0
+            writer.append(
+                UnsafeRawBufferPointer(rebasing: rewrite.replacement.buffer.dropLast(kept)))
+            if rewrite.replacement.count == 0, !restHasSlash { writer.append(byte: 0x2F) }
         } else if head.pathNeedsSlash {
             writer.append(byte: 0x2F)
         }

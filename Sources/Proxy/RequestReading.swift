@@ -397,7 +397,7 @@ extension ProxyWorker {
             ? 0 : client.pointee.bodyLeft + UInt64(body.count)
         let id = tap.open(
             choice.lanes, route: route, bodyBytes: announced, hasBody: requestHead.framing != .none,
-            log: client.pointee.log)
+            primaryPrefixBytes: forwarding.prefixBytes(ofRoute: route), log: client.pointee.log)
         guard id != MirrorTap.none else { return }
         for place in 0..<headSlices {
             guard tap.append(headParts[place], .head, to: id, blocks, slices) else { return }
