@@ -312,9 +312,8 @@ import Testing
         #expect(metrics.sum("umbra_mirror_results_total") == 3)
     }
 
-    /// While a worker counts, a scrape finds whole requests: the reading is taken again where it
-    /// falls between two cells.
-    @Test func aScrapeBesideAWorkerThatCountsAddsUp() throws {
+    /// While a worker counts, no part is larger than its whole: what is counted last is read first.
+    @Test func aScrapeBesideAWorkerThatCountsIsNeverAheadOfItself() throws {
         let bench = try Bench()
         let isOver = Atomic(false)
         let lane = bench.board.mirror.lane(worker: 1, route: 0, shadow: 0)
@@ -327,21 +326,15 @@ import Testing
                     lane.add(.sampled)
                     tally.sent.add()
                     tally.results(.ok).add()
-                    for _ in 0..<200 { _ = flag.pointee.load(ordering: .relaxed) }
                 }
                 flag.pointee.store(false, ordering: .releasing)
             }
             writer.start()
-            var torn = 0
-            for _ in 0..<300 {
+            for _ in 0..<500 {
                 let reading = MirrorReading(bench.board, bench.settings)
-                let whole =
-                    reading.lanes.allSatisfy { $0.eligible == $0.sampled + $0.notSampled }
-                    && reading.shadows.allSatisfy { $0.sent == $0.results.reduce(0, +) }
-                if !whole { torn += 1 }
+                for part in reading.lanes { #expect(part.eligible >= part.sampled) }
+                for part in reading.shadows { #expect(part.sent >= part.results.reduce(0, +)) }
             }
-            // A writer that lost its core between two cells stays there for a while.
-            #expect(torn < 30, "\(torn) of 300")
             flag.pointee.store(true, ordering: .relaxed)
             while flag.pointee.load(ordering: .acquiring) { usleep(100) }
         }

@@ -7,6 +7,9 @@ import Testing
 @testable import Admin
 
 @Suite struct StatusClientTests {
+    /// For whoever does answer, on a machine that has much else to do.
+    private static let longMs = 20_000
+
     /// Answers one connection with `bytes`, byte for byte, from a thread of its own.
     private func scripted(_ bytes: String, closes: Bool = true) throws -> (SocketAddress, Thread) {
         let listener = try Socket.listen(on: SocketAddress("127.0.0.1:0")!, sharesPort: false)
@@ -45,19 +48,27 @@ import Testing
                     server.run { flag.pointee.load(ordering: .acquiring) }
                     done.signal()
                 }.start()
-                let json = Result { try StatusClient.status(address, token: "t0ken", asJSON: true) }
+                let json = Result {
+                    try StatusClient.status(
+                        address, token: "t0ken", asJSON: true, timeoutMs: Self.longMs)
+                }
                 #expect((try? json.get())?.hasPrefix("{\"version\":\"9.9\"") == true, "\(json)")
                 let text = Result {
-                    try StatusClient.status(address, token: "t0ken", asJSON: false)
+                    try StatusClient.status(
+                        address, token: "t0ken", asJSON: false, timeoutMs: Self.longMs)
                 }
                 #expect((try? text.get())?.contains("supervisor") == true, "\(text)")
                 expectFault("does not take this token") {
-                    try StatusClient.status(address, token: "x", asJSON: true)
+                    try StatusClient.status(
+                        address, token: "x", asJSON: true, timeoutMs: Self.longMs)
                 }
                 expectFault("asks for a token") {
-                    try StatusClient.status(address, token: nil, asJSON: true)
+                    try StatusClient.status(
+                        address, token: nil, asJSON: true, timeoutMs: Self.longMs)
                 }
-                let probe = Result { try StatusClient.get(address, "/healthz", token: nil) }
+                let probe = Result {
+                    try StatusClient.get(address, "/healthz", token: nil, timeoutMs: Self.longMs)
+                }
                 #expect((try? probe.get())?.body == "ok\n")
                 flag.pointee.store(true, ordering: .releasing)
                 done.wait()
@@ -77,10 +88,12 @@ import Testing
         let address = try Socket.localAddress(listener)
         close(listener)
         expectFault("no gateway answers at \(address.text): Connection refused") {
-            try StatusClient.status(address, token: nil, asJSON: true)
+            try StatusClient.status(address, token: nil, asJSON: true, timeoutMs: Self.longMs)
         }
         let path = SocketAddress("unix:/tmp/umbra-admin-none.sock")!
-        expectFault("No such file") { try StatusClient.status(path, token: nil, asJSON: true) }
+        expectFault("No such file") {
+            try StatusClient.status(path, token: nil, asJSON: true, timeoutMs: Self.longMs)
+        }
     }
 
     @Test func whoNeverAnswersIsGivenUp() throws {
@@ -106,7 +119,9 @@ import Testing
     ])
     func whatIsNoAdminListenerIsSaid(bytes: String, part: String) throws {
         let (address, _) = try scripted(bytes)
-        expectFault(part) { try StatusClient.status(address, token: nil, asJSON: true) }
+        expectFault(part) {
+            try StatusClient.status(address, token: nil, asJSON: true, timeoutMs: Self.longMs)
+        }
     }
 
     @Test func anAnswerWithoutEndIsGivenUp() throws {
@@ -122,7 +137,7 @@ import Testing
         defer { close(listener) }
         let address = try Socket.localAddress(listener)
         expectFault("cannot stand in a field") {
-            try StatusClient.status(address, token: token, asJSON: true)
+            try StatusClient.status(address, token: token, asJSON: true, timeoutMs: Self.longMs)
         }
     }
 }
