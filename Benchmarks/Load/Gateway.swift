@@ -22,6 +22,10 @@ public final class Gateway: @unchecked Sendable {
 
     /// How long it may take until it is ready.
     static let readyMs = 15_000
+    /// How long to wait for shadow processes, which a gateway can do without.
+    private static let shadowsMs = 5_000
+    /// From the start of a shadow process to its first copy.
+    private static let attachMs: UInt32 = 300
 
     /// Writes `configuration`, starts `umbra gateway run --policy-config`, waits until it is ready.
     public init(
@@ -45,7 +49,7 @@ public final class Gateway: @unchecked Sendable {
         let deadline = Instant.now().adding(ms: Self.readyMs)
         while true {
             if let ready = try? Scrape.get(admin, "/readyz", timeoutMs: 500), ready.status == 200 {
-                return
+                break
             }
             if let end = process.end {
                 throw Fault("\(name) ended at its start (\(end)):\n\(logTail())")
@@ -56,6 +60,22 @@ public final class Gateway: @unchecked Sendable {
             }
             usleep(20_000)
         }
+        awaitShadows()
+    }
+
+    /// A gateway is ready for users before its shadow processes are attached, and copies of that
+    /// time are dropped. Waits for them; one that does not come up shows in the counters.
+    private func awaitShadows() {
+        let deadline = Instant.now().adding(ms: Self.shadowsMs)
+        while Instant.now() < deadline, isRunning {
+            if let metrics = try? Metrics.fetch(admin) {
+                let shadows = metrics.select("umbra_process_up", ["role": "shadow"])
+                if shadows.allSatisfy({ $0.value == 1 }) { break }
+            }
+            usleep(20_000)
+        }
+        // A process is up when it has started; it attaches within some milliseconds.
+        usleep(Self.attachMs * 1_000)
     }
 
     /// The last lines it wrote.

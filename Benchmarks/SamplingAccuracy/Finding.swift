@@ -25,6 +25,18 @@ struct PartReport {
         findings.append(Finding(name: name, held: held, measured: measured))
     }
 
+    /// Expects that every sampled request became a copy. Drops are not random (a full queue prefers
+    /// large bodies), so with any the tests of chance say nothing.
+    mutating func expectNoDrops(_ metrics: Metrics, _ name: String) {
+        let reasons = metrics.select("umbra_mirror_dropped_total").filter { $0.value > 0 }.map {
+            "\($0.labels["reason"] ?? "?") \(Int($0.value))"
+        }
+        let measured = reasons.isEmpty ? "0" : reasons.joined(separator: ", ")
+        expect(
+            reasons.isEmpty, name,
+            reasons.isEmpty ? measured : measured + "; on a busy machine lower --rate")
+    }
+
     /// Expects that a test of chance does not speak against chance. One in 10,000 sound runs is
     /// accused wrongly.
     mutating func expectChance(_ test: (value: Double, p: Double)?, _ name: String) {

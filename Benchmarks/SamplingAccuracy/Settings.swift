@@ -9,7 +9,7 @@ struct Settings {
     var requests = 100_000
     /// A prime: with 64 and four routes in turn each connection would carry one route only.
     var connections = 61
-    var biasRate = 5_000.0
+    var rate = 4_000.0
     var capSeconds = 8.0
     var port = 24_110
     var jsonFile: String?
@@ -23,7 +23,8 @@ struct Settings {
           --part P[,P]       ratio, bias, position, sticky, cap (all)
           --requests N       requests for each rate and each bias test (100000)
           --connections C    (61; a prime, so that each connection carries every route and size)
-          --bias-rate R      requests a second of the bias test (5000): low enough that no copy is dropped
+          --rate R           requests a second of bias and sticky, twice that of position (4000): low enough that no
+                             copy is dropped
           --cap-seconds S    time of each cap test (8)
           --port N           first of the four ports used (24110)
           --json FILE        writes everything as JSON
@@ -55,7 +56,7 @@ struct Settings {
         }
         requests = try arguments.integer("--requests", least: 1_000, otherwise: requests)
         connections = try arguments.integer("--connections", least: 2, otherwise: connections)
-        biasRate = try arguments.number("--bias-rate", least: 1, otherwise: biasRate)
+        rate = try arguments.number("--rate", least: 2, otherwise: rate)
         capSeconds = try arguments.number("--cap-seconds", least: 3, otherwise: capSeconds)
         port = try arguments.integer("--port", least: 1, otherwise: port)
         jsonFile = try arguments.text("--json")
@@ -65,7 +66,7 @@ struct Settings {
     var json: JSONText {
         .object([
             ("requests", .integer(requests)), ("connections", .integer(connections)),
-            ("bias_rate", .number(biasRate)),
+            ("rate", .number(rate)),
             ("cap_seconds", .number(capSeconds)),
             ("parts", .list(parts.map { .text($0.rawValue) })),
         ])

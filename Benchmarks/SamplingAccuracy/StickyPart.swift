@@ -22,11 +22,11 @@ enum StickyPart {
             let result = try stand.load("sticky, \(workers) workers") {
                 $0.numbered.append(
                     NumberedField(name: "X-User-Id", source: .serialModulo(UInt64(users))))
+                $0.rate = settings.rate
                 $0.requestsMax = UInt64(users * requestsEach)
             }
             let metrics = try stand.settledMetrics(requests: result.total[.answered])
-            let dropped = metrics.sum("umbra_mirror_dropped_total")
-            report.expect(dropped == 0, "start \(start): no copy dropped", "\(Int(dropped))")
+            report.expectNoDrops(metrics, "start \(start): no copy dropped")
             let active = Set(
                 metrics.select("umbra_mirror_eligible_total").filter { $0.value > 0 }.compactMap {
                     $0.labels["worker"]
