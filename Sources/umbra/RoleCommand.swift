@@ -201,12 +201,10 @@ enum RoleCommand {
         }
         let server = try AdminServer(
             settings: launch.settings, board: board, listener: RoleFD.adminListener, token: token,
-            startedAt: Instant.now(),
+            startedAt: Instant(
+                nanoseconds: board.supervisor.value(.startedMs) &* 1_000_000),
             version: umbraVersion)
         board.admin[.state].set(UInt64(ProcessState.running.rawValue))
-        while stopRequested == 0 {
-            server.turn(now: .now(), timeoutMs: waitMsMax)
-            board.admin[.heartbeatMs].set(Instant.now().milliseconds)
-        }
+        server.run { stopRequested != 0 }
     }
 }
