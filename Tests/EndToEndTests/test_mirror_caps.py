@@ -302,3 +302,15 @@ def test_several_shadows_each_with_its_own_bounds(run_gateway, origin, path):
     gateway.stop()
     fast.stop()
     capped.stop()
+
+
+def test_ready_means_that_the_first_request_is_mirrored(run_gateway, origin, path):
+    # The line says that all of it works, the shadow process included.
+    shadow = Peer("shadow")
+    for number in range(6):
+        gateway = run_gateway(settings(origin, shadow))
+        assert gateway.ask(f"{path}/{number}").status == 200
+        assert settled(gateway, eligible=1).dropped() == {}
+        assert gateway.stop() == 0
+    assert len(shadow.seen(path)) == 6
+    shadow.stop()

@@ -348,3 +348,15 @@ def test_refused_requests_are_not_mirrored(mirroring, shadow, path):
             pytest.fail("no answer")
     assert settled(mirroring).mirror() == before
     assert not shadow.seen(path, shadow.heads)
+
+
+def test_expect_is_between_client_and_primary_only(mirroring, shadow, path):
+    # The copy goes out whole: a shadow that waits to be asked for the body would wait for nothing.
+    with mirroring.client() as client:
+        client.send(request_bytes(path, "POST", [("Expect", "100-continue"),
+                                                 ("Content-Length", "5")]))
+        assert client.read_answer("POST").status == 100
+        client.send(b"hello")
+        assert client.read_final("POST").status == 200
+    copy = shadow.wait_seen(path)[0]
+    assert copy.body == b"hello" and copy.get("expect") is None
