@@ -42,7 +42,7 @@ final class World {
     var hasFailed: Bool { failure != nil }
     /// Nothing runs out and no time is over: every exchange ends as its plan says.
     var calm: Bool { !plan.isTight && !plan.isHasty }
-    var mayCut: Bool { !calm }
+    func mayCut(_ id: Int) -> Bool { !calm || fates[id]!.excuse != nil }
 
     init(seed: UInt64) throws {
         self.seed = seed
