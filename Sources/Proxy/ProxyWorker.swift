@@ -179,6 +179,15 @@ public final class ProxyWorker {
         now = moved ?? Instant.now()
         wallMs = count > 0 || wallMs == 0 ? WallClock.milliseconds() : wallMs
         tap?.checkEpoch()
+        // Upstreams first: an idle one that has ended, or that sent what nobody asked for, leaves the
+        // pool before a request of this turn goes out on it and takes those bytes for its answer.
+        for place in 0..<count {
+            let (token, readiness) = epoll.event(place)
+            guard token.kind == Kind.upstream else { continue }
+            if upstreams.isLive(token.slot, token.generation) {
+                upstreamEvent(token.slot, readiness)
+            }
+        }
         for place in 0..<count {
             let (token, readiness) = epoll.event(place)
             switch token.kind {
@@ -186,10 +195,7 @@ public final class ProxyWorker {
                 if clients.isLive(token.slot, token.generation) {
                     clientEvent(token.slot, readiness)
                 }
-            case Kind.upstream:
-                if upstreams.isLive(token.slot, token.generation) {
-                    upstreamEvent(token.slot, readiness)
-                }
+            case Kind.upstream: break
             case Kind.listener: acceptClients(token.slot)
             default:
                 Wake(fd: wakeFD).clear()

@@ -112,6 +112,9 @@ extension ProxyWorker {
                 lend(input, start, position, &capture)
             case .cut, .needMore: break
             case .trailer:
+                // Without framing there is no place for trailers; kept, they would stay with the
+                // connection and end up behind the next client's answer.
+                if payloadOnly { break }
                 if trailers < 0 { trailers = largeHeads.take() }
                 guard trailers >= 0 else {
                     relay.outcome = .noMemory

@@ -214,7 +214,10 @@ struct WorldPlan {
         if rng.chance(15) { plan.interims = rng.within(1...3) }
         plan.isEarly = rng.chance(8)
         if rng.chance(20) { plan.delay = rng.within(1...20) }
-        if rng.chance(10) { plan.surplus = rng.one(of: [.atOnce, .later]) }
+        // Behind an answer that the close ends, there is no surplus: it is all content.
+        if plan.framing != .untilClose, rng.chance(10) {
+            plan.surplus = rng.one(of: [.atOnce, .later])
+        }
         if rng.chance(12) {
             plan.fault = rng.one(of: [
                 .closeBefore, .resetBefore, .garbage, .twoFramings, .closeWithin, .resetWithin,

@@ -132,7 +132,7 @@ final class PrimaryConnection {
             take(UnsafeRawBufferPointer(rebasing: world.scratch.memory[..<count]))
         case .wouldBlock: return
         case .endOfStream, .failed:
-            if let current, !isWhole, !world.isExcused(current.id), !world.mayCut {
+            if let current, !isWhole, !world.mayCut(current.id) {
                 world.fail("primary: request cut off: \(current)")
             }
             end()

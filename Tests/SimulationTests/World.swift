@@ -42,7 +42,7 @@ final class World {
     var hasFailed: Bool { failure != nil }
     /// Nothing runs out and no time is over: every exchange ends as its plan says.
     var calm: Bool { !plan.isTight && !plan.isHasty }
-    var mayCut: Bool { !calm }
+    func mayCut(_ id: Int) -> Bool { !calm || fates[id]!.excuse != nil }
 
     init(seed: UInt64) throws {
         self.seed = seed
@@ -211,6 +211,8 @@ extension World {
         for _ in 0..<plan.steps where !hasFailed { step() }
         settleDown()
         if !hasFailed { finish() }
+        // Its thread reads a ring that goes with the world.
+        if hasFailed { log?.stop() }
     }
 
     private func step() {
@@ -253,6 +255,7 @@ extension World {
             now = Instant(nanoseconds: now.nanoseconds + 100_000)
             idle = progress == before ? idle + 1 : 0
             if allDone, idle > 8 { return }
+            if idle > 30, clients.allSatisfy(\.mayWait) { return }
         }
     }
 
@@ -266,7 +269,7 @@ extension World {
         }
         var rounds = 0
         while !allDone, !hasFailed {
-            now = now.adding(ms: 20_000)
+            now = now.adding(ms: calm ? 100_000 : 5_000)
             untilQuiet(idleRounds: 12)
             rounds += 1
             if rounds > 400 {
@@ -291,7 +294,7 @@ extension World {
         shadowWorker?.cancelAll()
         shadowWorker = nil
         checkDescriptors()
-        checkLog()
+        if !hasFailed { checkLog() }
     }
 
     private func checkQuiet() {
