@@ -59,6 +59,12 @@ public struct TimerWheel: ~Copyable {
         }
     }
 
+    /// Sets the deadline of `id` unless it has one.
+    @inlinable
+    public func scheduleIfUnset(_ id: Int, at deadline: Instant) {
+        if entries[id].due == 0 { schedule(id, at: deadline) }
+    }
+
     /// Takes the deadline of `id` back.
     @inlinable
     public func cancel(_ id: Int) {

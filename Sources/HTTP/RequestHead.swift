@@ -159,7 +159,9 @@ public final class RequestHead {
         let options = ConnectionOptions(bytes, fields)
         if let fault = options.fault { return fault }
         keepAlive = options.isPersistent(versionMinor: versionMinor)
-        wantsUpgrade = versionMinor >= 1 && options.upgrade && fields.contains(.upgrade)
+        wantsUpgrade =
+            versionMinor >= 1 && options.upgrade && fields.contains(.upgrade)
+            && !namesHTTP2(bytes)
         expectContinue = false
         maxForwards = nil
         let rare = FieldName.expect.bit | FieldName.maxForwards.bit
@@ -167,6 +169,22 @@ public final class RequestHead {
             return judgeRare(bytes)
         }
         return nil
+    }
+
+    /// Whether any Upgrade field names HTTP/2 in clear (`h2c`): passed on, it would let requests by that
+    /// nobody routes, limits or mirrors. It is left out like any hop-by-hop field.
+    @inline(never)
+    private func namesHTTP2(_ bytes: Bytes) -> Bool {
+        for position in 0..<fields.count where fields[position].known == .upgrade {
+            let value = fields[position].value
+            var start = value.start
+            while start + 3 <= value.end {
+                let token = ByteRange(start, start + 3)
+                if bytes.equalsIgnoringCase(token, "h2c") { return true }
+                start += 1
+            }
+        }
+        return false
     }
 
     @inline(__always)

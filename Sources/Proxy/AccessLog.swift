@@ -6,8 +6,8 @@ import Mirror
 /// What the log says of one request. Filled while the request is served, written by the log's
 /// thread.
 public struct LogRecord {
-    static let targetBytesMax = 1_024
-    static let nameBytesMax = 128
+    /// The route of a request that was refused before it had one.
+    static let noRoute = UInt16.max
 
     /// Text cut off at its capacity.
     struct Text<let capacity: Int> {
@@ -113,6 +113,18 @@ public final class AccessLog {
         if let place = head.fields.first(.xRequestID) {
             record.pointee.requestID.set(part(head.fields[place].value))
         }
+        return UInt32(slot)
+    }
+
+    /// The record of a request that could not be read: only who sent it is known.
+    func beginRefused(_ address: AddressText) -> UInt32 {
+        guard let slot = records.insert(LogRecord()) else {
+            counters.add(.logDropped)
+            return Self.none
+        }
+        records[slot].pointee.wallMs = WallClock.milliseconds()
+        records[slot].pointee.route = LogRecord.noRoute
+        records[slot].pointee.address = address
         return UInt32(slot)
     }
 
@@ -263,9 +275,9 @@ final class AccessLogWriter: @unchecked Sendable {
         put(",\"path\":")
         putQuoted(record.target)
         put(",\"route\":")
-        put(routes[Int(record.route)])
+        put(record.route == LogRecord.noRoute ? "null" : routes[Int(record.route)])
         put(",\"target\":")
-        put(targets[Int(record.route)])
+        put(record.route == LogRecord.noRoute ? "null" : targets[Int(record.route)])
         put(",\"status\":\(record.status),\"latency_us\":\(record.latencyNs / 1_000)")
         put(",\"request_bytes\":\(record.requestBytes),\"answer_bytes\":\(record.answerBytes)")
         put(record.isWhole ? ",\"complete\":true" : ",\"complete\":false")

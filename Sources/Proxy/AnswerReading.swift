@@ -12,7 +12,7 @@ extension ProxyWorker {
         while upstreams.isLive(slot, generation), upstream.pointee.state == .active {
             let client = Int(upstream.pointee.client)
             guard client >= 0 else { return }
-            guard clients[client].pointee.out.byteCount < ProxyLimits.queuedBytesMax else {
+            guard hasQueueRoom(clients[client].pointee.out) else {
                 // The client is slow, not the upstream.
                 timers.pause(clients.capacity + slot)
                 return
@@ -43,29 +43,9 @@ extension ProxyWorker {
     /// Reads once into the upstream's input. False where the answer has ended over it.
     private func fillAnswer(_ slot: Int) -> Bool {
         let upstream = upstreams[slot]
-        if upstream.pointee.inSlot == BlockPool.none {
-            let block = blocks.take()
-            guard block != BlockPool.none else {
-                counters.add(.blocksExhausted)
-                goOn(upstream: slot)
-                return false
-            }
-            upstream.pointee.inSlot = block
-        } else if Int(upstream.pointee.inEnd) == blockBytes {
-            // A head that fills a block is larger than `answerHead` takes: refused there. What
-            // stands here is a part of one behind interim answers: it moves to the front.
-            let count = Int(upstream.pointee.inEnd - upstream.pointee.inStart)
-            let base = blocks.pointer(upstream.pointee.inSlot)
-            memmove(base, base + Int(upstream.pointee.inStart), count)
-            upstream.pointee.inStart = 0
-            upstream.pointee.inEnd = UInt32(count)
-        }
-        let space = blockBytes - Int(upstream.pointee.inEnd)
-        guard space > 0 else {
-            upstreamFailed(slot, .upstreamMalformed)
-            return false
-        }
-        let memory = blocks.pointer(upstream.pointee.inSlot) + Int(upstream.pointee.inEnd)
+        guard let room = answerSpace(slot) else { return false }
+        let memory = room.baseAddress!
+        let space = room.count
         switch Socket.receive(upstream.pointee.fd, memory, space) {
         case .bytes(let count):
             upstream.pointee.inEnd += UInt32(count)
@@ -73,7 +53,7 @@ extension ProxyWorker {
             if count < space, !upstream.pointee.flags.contains(.peerClosed) {
                 upstream.pointee.flags.remove(.readReady)
             }
-            schedule(upstream: slot, ms: settings.limits.answerTimeoutMs)
+            awaitAnswer(slot)
             return true
         case .wouldBlock:
             upstream.pointee.flags.remove(.readReady)
@@ -88,6 +68,61 @@ extension ProxyWorker {
         }
     }
 
+    /// Room to read into; nil where there is none, and what follows is settled.
+    private func answerSpace(_ slot: Int) -> UnsafeMutableRawBufferPointer? {
+        let upstream = upstreams[slot]
+        if upstream.pointee.inSlot == BlockPool.none, upstream.pointee.largeHead < 0 {
+            let block = blocks.take()
+            guard block != BlockPool.none else {
+                counters.add(.blocksExhausted)
+                goOn(upstream: slot)
+                return nil
+            }
+            upstream.pointee.inSlot = block
+        }
+        if upstream.pointee.largeHead < 0, Int(upstream.pointee.inEnd) == blockBytes,
+            !makeAnswerRoom(slot)
+        {
+            return nil
+        }
+        let end = Int(upstream.pointee.inEnd)
+        let isLarge = upstream.pointee.largeHead >= 0
+        // Never more than a block at once, so that what lies behind a large head fits into one.
+        let space = isLarge ? min(blockBytes, largeHeads.byteCount - end) : blockBytes - end
+        return UnsafeMutableRawBufferPointer(start: answerBase(slot) + end, count: space)
+    }
+
+    /// Moves an unfinished head to where it can grow: to its block's front, or to a larger buffer.
+    private func makeAnswerRoom(_ slot: Int) -> Bool {
+        let upstream = upstreams[slot]
+        let base = blocks.pointer(upstream.pointee.inSlot)
+        let start = Int(upstream.pointee.inStart)
+        let count = Int(upstream.pointee.inEnd) - start
+        if start > 0 {
+            memmove(base, base + start, count)
+        } else {
+            let buffer = largeHeads.take()
+            guard buffer >= 0 else {
+                upstreamFailed(slot, .noMemory)
+                return false
+            }
+            largeHeads.pointer(buffer).copyMemory(from: base, byteCount: count)
+            blocks.release(upstream.pointee.inSlot)
+            upstream.pointee.inSlot = BlockPool.none
+            upstream.pointee.largeHead = buffer
+        }
+        upstream.pointee.inStart = 0
+        upstream.pointee.inEnd = UInt32(count)
+        return true
+    }
+
+    private func answerBase(_ slot: Int) -> UnsafeMutableRawPointer {
+        let upstream = upstreams[slot]
+        return upstream.pointee.largeHead >= 0
+            ? largeHeads.pointer(upstream.pointee.largeHead)
+            : blocks.pointer(upstream.pointee.inSlot)
+    }
+
     /// The upstream has sent its last byte.
     private func upstreamEnded(_ slot: Int, isClean: Bool) {
         let upstream = upstreams[slot]
@@ -95,7 +130,7 @@ extension ProxyWorker {
         if isClean, upstream.pointee.flags.contains(.answerBegun),
             upstream.pointee.framing == .untilClose
         {
-            finishAnswer(slot)
+            if endRechunked(slot) { finishAnswer(slot) }
             return
         }
         upstreamFailed(slot, .upstreamReset)
@@ -106,7 +141,7 @@ extension ProxyWorker {
     /// Parses the answer's head. True where the loop goes on with what lies behind it.
     private func takeAnswerHead(_ slot: Int, _ client: Int) -> Bool {
         let upstream = upstreams[slot]
-        let base = blocks.pointer(upstream.pointee.inSlot) + Int(upstream.pointee.inStart)
+        let base = answerBase(slot) + Int(upstream.pointee.inStart)
         let count = Int(upstream.pointee.inEnd - upstream.pointee.inStart)
         let bytes = UnsafeRawBufferPointer(start: base, count: count)
         let isToHead = clients[client].pointee.method == .head
@@ -152,14 +187,29 @@ extension ProxyWorker {
             blocks.release(head.slot)
             guard isSent else { return false }
         }
-        consumeAnswer(slot, headBytes)
-        return true
+        return consumeAnswer(slot, headBytes)
     }
 
-    private func consumeAnswer(_ slot: Int, _ count: Int) {
+    /// Takes a head off the input. False where what lies behind it has no room.
+    private func consumeAnswer(_ slot: Int, _ count: Int) -> Bool {
         let upstream = upstreams[slot]
         upstream.pointee.inStart += UInt32(count)
-        if upstream.pointee.inStart == upstream.pointee.inEnd { releaseUpstreamInput(slot) }
+        let rest = Int(upstream.pointee.inEnd - upstream.pointee.inStart)
+        if rest == 0 {
+            releaseUpstreamInput(slot)
+        } else if upstream.pointee.largeHead >= 0 {
+            let block = blocks.take()
+            guard block != BlockPool.none else {
+                upstreamFailed(slot, .noMemory)
+                return false
+            }
+            let source = answerBase(slot) + Int(upstream.pointee.inStart)
+            blocks.pointer(block).copyMemory(from: source, byteCount: rest)
+            releaseUpstreamInput(slot)
+            upstream.pointee.inSlot = block
+            upstream.pointee.inEnd = UInt32(rest)
+        }
+        return true
     }
 
     /// Writes an answer's head into a block of its own; nil where it does not fit or no block is
@@ -203,25 +253,52 @@ extension ProxyWorker {
             }
         case .untilClose:
             upstream.pointee.framing = .untilClose
-            clients[client].pointee.flags.insert(.closeAfter)
+            form.isChunked = !flags.contains(.http10)
+            clients[client].pointee.flags.insert(form.isChunked ? .rechunked : .closeAfter)
         }
         // An answer before the request's end: what is left of the request is not waited for.
         if !flags.contains(.requestRead) { clients[client].pointee.flags.insert(.closeAfter) }
         form.closes = clients[client].pointee.flags.contains(.closeAfter)
         form.keepsHTTP10 = flags.contains(.http10) && !form.closes
         if answerHead.keepAlive { upstream.pointee.flags.insert(.keepAlive) }
-        guard let head = writeAnswerHead(base, headBytes, form) else {
-            upstreamFailed(slot, .upstreamMalformed)
+        let isLarge = upstream.pointee.largeHead >= 0
+        let head = isLarge ? nil : writeAnswerHead(base, headBytes, form)
+        let parts = head == nil ? writeLargeAnswerHead(base, headBytes, form) : nil
+        guard head != nil || parts != nil else {
+            upstreamFailed(slot, .noMemory)
             return false
         }
         upstream.pointee.flags.insert(.answerBegun)
         slices.clear(&upstream.pointee.replay, blocks)
         clients[client].pointee.flags.insert(.answerBegun)
         clients[client].pointee.status = UInt16(answerHead.status)
-        upstream.pointee.inStart += UInt32(headBytes)
-        let isLive = passAnswerBuffered(slot, client, head: head)
-        blocks.release(head.slot)
-        return isLive
+        if let head {
+            upstream.pointee.inStart += UInt32(headBytes)
+            let isLive = passAnswerBuffered(slot, client, head: head)
+            blocks.release(head.slot)
+            return isLive
+        }
+        for place in 0..<parts! { batch.add(headParts[place], blocks) }
+        let isSent = sendToClient(client)
+        releaseHead(parts!)
+        guard isSent, consumeAnswer(slot, headBytes) else { return false }
+        return passAnswerBuffered(slot, client)
+    }
+
+    /// As `writeAnswerHead`, for a head of any size that the limits allow: into several blocks, listed in
+    /// `headParts`.
+    private func writeLargeAnswerHead(
+        _ base: UnsafeMutableRawPointer, _ headBytes: Int, _ form: Forwarding.AnswerForm
+    ) -> Int? {
+        let buffer = largeHeads.take()
+        guard buffer >= 0 else { return nil }
+        defer { largeHeads.giveBack(buffer) }
+        var writer = HeadWriter(
+            UnsafeMutableRawBufferPointer(
+                start: largeHeads.pointer(buffer), count: largeHeads.byteCount))
+        forwarding.writeAnswer(
+            answerHead, UnsafeRawPointer(base), headBytes: headBytes, form, into: &writer)
+        return writer.overflowed ? nil : spread(writer.written)
     }
 
     // MARK: Bodies
@@ -240,7 +317,13 @@ extension ProxyWorker {
         case .length, .untilClose:
             let isLength = upstream.pointee.framing == .length
             let count = isLength ? Int(min(UInt64(there), upstream.pointee.bodyLeft)) : there
-            if count > 0 { addAnswerBytes(slot, head, count) }
+            let isChunk = count > 0 && clients[client].pointee.flags.contains(.rechunked)
+            if isChunk, !addChunkLine(count, &relay) {
+                upstreamFailed(slot, .noMemory)
+                return false
+            }
+            if count > 0 { addAnswerBytes(slot, isChunk ? nil : head, count) }
+            if isChunk { batch.add(crlf, blocks) }
             if isLength {
                 upstream.pointee.bodyLeft -= UInt64(count)
                 isWhole = upstream.pointee.bodyLeft == 0
@@ -301,22 +384,27 @@ extension ProxyWorker {
     private func passAnswerDirectly(_ slot: Int, _ client: Int) -> Bool {
         let upstream = upstreams[slot]
         let isLength = upstream.pointee.framing == .length
+        let room = queueRoom(clients[client].pointee.out)
         let read = receiveBlocks(
-            upstream.pointee.fd, limit: isLength ? upstream.pointee.bodyLeft : .max)
+            upstream.pointee.fd, limit: isLength ? min(upstream.pointee.bodyLeft, room) : room)
         switch read {
         case .bytes(let count, let isFull):
             if isLength { upstream.pointee.bodyLeft -= UInt64(count) }
             if !isFull, !upstream.pointee.flags.contains(.peerClosed) {
                 upstream.pointee.flags.remove(.readReady)
             }
-            schedule(upstream: slot, ms: settings.limits.answerTimeoutMs)
+            awaitAnswer(slot)
             clients[client].pointee.answerBytes += UInt64(count)
             let isWhole = isLength && upstream.pointee.bodyLeft == 0
             if isWhole { upstream.pointee.flags.insert(.answerEnded) }
             let parts = batch.count
             for place in 0..<parts { headParts[place] = batch[place] }
-            let isSent = sendToClient(client)
+            var relay = ChunkRelay()
+            let isFramed = frameDirect(client, count, parts, &relay)
+            let isSent = isFramed && sendToClient(client)
             for place in 0..<parts { blocks.release(headParts[place].slot) }
+            releaseMade(relay)
+            if !isFramed { upstreamFailed(slot, .noMemory) }
             guard isSent else { return false }
             if isWhole {
                 finishAnswer(slot)
@@ -337,6 +425,50 @@ extension ProxyWorker {
             goOn(upstream: slot)
             return false
         }
+    }
+
+    // MARK: Chunking
+
+    /// Adds a chunk's size line to the batch, in a block that `relay` lists. False where none is left.
+    private func addChunkLine(_ count: Int, _ relay: inout ChunkRelay) -> Bool {
+        relay.made = blocks.take()
+        guard relay.made != BlockPool.none else {
+            batch.removeAll()
+            return false
+        }
+        var writer = HeadWriter(
+            UnsafeMutableRawBufferPointer(start: blocks.pointer(relay.made), count: blockBytes))
+        writer.append(hex: UInt64(count))
+        writer.append("\r\n")
+        batch.add(Slice(slot: relay.made, offset: 0, count: writer.count), blocks)
+        return true
+    }
+
+    /// Makes a chunk of what was read straight into the batch, where the client gets chunks.
+    private func frameDirect(
+        _ client: Int, _ count: Int, _ parts: Int, _ relay: inout ChunkRelay
+    ) -> Bool {
+        guard clients[client].pointee.flags.contains(.rechunked) else { return true }
+        batch.removeAll()
+        guard addChunkLine(count, &relay) else { return false }
+        for place in 0..<parts { batch.add(headParts[place], blocks) }
+        batch.add(crlf, blocks)
+        return true
+    }
+
+    /// Sends the last chunk of an answer that ended with its connection. False where the client is gone.
+    private func endRechunked(_ slot: Int) -> Bool {
+        let client = Int(upstreams[slot].pointee.client)
+        guard clients[client].pointee.flags.contains(.rechunked) else { return true }
+        var relay = ChunkRelay()
+        guard addChunkLine(0, &relay) else {
+            upstreamFailed(slot, .noMemory)
+            return false
+        }
+        batch.add(crlf, blocks)
+        let isSent = sendToClient(client)
+        releaseMade(relay)
+        return isSent
     }
 
     // MARK: Upgrade

@@ -42,6 +42,8 @@ struct ClientFlags: OptionSet, BitwiseCopyable {
     static let writeTimer = ClientFlags(rawValue: 1 << 15)
     /// We have sent our last byte of a tunnel.
     static let wroteEnd = ClientFlags(rawValue: 1 << 17)
+    /// The upstream's answer ends with its connection; the client gets it chunked and keeps its own.
+    static let rechunked = ClientFlags(rawValue: 1 << 18)
 }
 
 /// One client's connection and the exchange on it. Requests of one connection are served one
@@ -127,6 +129,8 @@ struct UpstreamConnection {
     var inStart: UInt32 = 0
     var inEnd: UInt32 = 0
     var seen: UInt32 = 0
+    /// A larger buffer for a head that outgrew its block; -1 for none.
+    var largeHead: Int32 = -1
     /// What waits until the upstream reads on.
     var out = SliceQueue()
     /// The whole request, kept while the connection may turn out dead and the request may be sent

@@ -46,7 +46,7 @@ extension ProxyWorker {
             afterFlush(slot)
             if client.pointee.state == .lingering || client.pointee.fd < 0 { return }
         }
-        if client.pointee.out.byteCount < ProxyLimits.queuedBytesMax, client.pointee.upstream >= 0 {
+        if hasQueueRoom(client.pointee.out), client.pointee.upstream >= 0 {
             driveUpstream(Int(client.pointee.upstream))
         }
         if client.pointee.fd >= 0, client.pointee.state != .finishing { driveClient(slot) }
@@ -171,6 +171,7 @@ extension ProxyWorker {
             // No exchange has begun: a head that came too late, or no block to read it into.
             client.pointee.state = .exchange
             client.pointee.startedNs = readClock().nanoseconds
+            if let log { client.pointee.log = log.beginRefused(client.pointee.address) }
         }
         guard !client.pointee.flags.contains(.answerBegun) else {
             cutOff(slot)
@@ -179,7 +180,11 @@ extension ProxyWorker {
         var closes =
             !client.pointee.flags.contains(.requestRead)
             || client.pointee.flags.contains(.closeAfter)
-        if case .refused = fault { closes = true }
+        // What follows a CONNECT is not HTTP, whatever it looks like.
+        switch fault {
+        case .refused, .connectRefused: closes = true
+        default: break
+        }
         if closes { client.pointee.flags.insert(.closeAfter) }
         counters.add(.gatewayAnswers)
         client.pointee.status = UInt16(fault.status)

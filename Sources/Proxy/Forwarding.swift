@@ -20,18 +20,22 @@ final class Forwarding {
     }
 
     private let settings: ForwardingSettings
+    /// By the minor version that the message came in (RFC 9110 §7.6.3).
     private let viaLine: PreparedBytes
+    private let viaLine10: PreparedBytes
     private let targets: UnsafeMutablePointer<Target>
     private let routeTargets: UnsafeMutablePointer<Int>
     private let rewrites: UnsafeMutablePointer<Rewrite?>
     private let dateLine: UnsafeMutableRawPointer
     private let dateSecond: UnsafeMutablePointer<UInt64>
     private let random: UnsafeMutablePointer<FastRandom>
+    private let madeID: UnsafeMutablePointer<(UInt64, UInt64, UInt64)>
     private static let dateLineBytes = 6 + HTTPDate.bytesCount + 2
 
     init(_ settings: GatewaySettings, seed: UInt64) {
         self.settings = settings.forwarding
         viaLine = PreparedBytes("Via: 1.1 \(settings.forwarding.viaName)\r\n")
+        viaLine10 = PreparedBytes("Via: 1.0 \(settings.forwarding.viaName)\r\n")
         targets = .allocate(capacity: settings.targets.count)
         for (index, target) in settings.targets.enumerated() {
             (targets + index).initialize(
@@ -54,6 +58,8 @@ final class Forwarding {
         dateLine = .allocate(byteCount: Self.dateLineBytes, alignment: 8)
         dateSecond = .allocate(capacity: 1)
         dateSecond.initialize(to: 0)
+        madeID = .allocate(capacity: 1)
+        madeID.initialize(to: (0, 0, 0))
         random = .allocate(capacity: 1)
         random.initialize(to: FastRandom(seed: seed))
     }
@@ -65,6 +71,7 @@ final class Forwarding {
         dateLine.deallocate()
         dateSecond.deallocate()
         random.deallocate()
+        madeID.deallocate()
     }
 
     /// The target of a route.
@@ -109,7 +116,7 @@ final class Forwarding {
         }
         if mode != .off { writeForwarded(head, bytes, client, mode, &writer) }
         if present & FieldName.xRequestID.bit == 0 { writeRequestID(&writer) }
-        writer.append(viaLine.buffer)
+        writer.append(head.versionMinor == 0 ? viaLine10.buffer : viaLine.buffer)
         writer.append("\r\n")
     }
 
@@ -210,10 +217,15 @@ final class Forwarding {
 
     private func writeRequestID(_ writer: inout HeadWriter) {
         writer.append("X-Request-Id: ")
-        UUIDv7.append(
-            milliseconds: WallClock.milliseconds(), random.pointee.next(), random.pointee.next(),
-            to: &writer)
+        madeID.pointee = (WallClock.milliseconds(), random.pointee.next(), random.pointee.next())
+        appendMadeID(to: &writer)
         writer.append("\r\n")
+    }
+
+    /// Appends the X-Request-Id that was made last.
+    func appendMadeID(to writer: inout HeadWriter) {
+        UUIDv7.append(
+            milliseconds: madeID.pointee.0, madeID.pointee.1, madeID.pointee.2, to: &writer)
     }
 
     // MARK: Answers
@@ -250,7 +262,7 @@ final class Forwarding {
                 writer.append("Connection: keep-alive\r\n")
             }
         }
-        writer.append(viaLine.buffer)
+        writer.append(head.versionMinor == 0 ? viaLine10.buffer : viaLine.buffer)
         writer.append("\r\n")
     }
 

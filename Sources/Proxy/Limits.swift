@@ -9,6 +9,8 @@ public enum ProxyLimits {
     public static let relayRoundsPerTurnMax = 4
     /// Bytes that may wait for a peer that reads slowly; then we stop reading for it.
     public static let queuedBytesMax = 512 << 10
+    /// And at most this share of the blocks that are free: slow readers in any number leave some to others.
+    public static let queuedFreeShare = 16
     /// Body bytes that have to come (or go) within `body_timeout` for the deadline to move on.
     public static let progressBytesMin = 4_096
     /// Interim answers (1xx) to one request; more are a 502.

@@ -112,12 +112,7 @@ public final class ProxyWorker {
         let limits = HeadLimits(
             headBytesMax: settings.limits.headBytes, fieldsMax: settings.limits.fields)
         requestHead = RequestHead(limits: limits)
-        answerHead = ResponseHead(
-            limits: HeadLimits(
-                headBytesMax: min(
-                    settings.limits.headBytes,
-                    settings.runtime.blockBytes - ProxyLimits.headGrowthMax),
-                fieldsMax: settings.limits.fields))
+        answerHead = ResponseHead(limits: limits)
         trailerFields = FieldList(capacity: settings.limits.fields)
         trailerLimits = limits
         pools = .allocate(capacity: settings.targets.count)

@@ -4,6 +4,17 @@ import HTTP
 import Mirror
 
 extension ProxyWorker {
+    /// Bytes that may be read for a peer while `queue` waits for it. An empty queue always has room for
+    /// a block; a longer one for no more than its share of what is free (dynamic thresholds, Choudhury
+    /// and Hahne 1998).
+    func queueRoom(_ queue: SliceQueue) -> UInt64 {
+        let share = blocks.freeCount * blockBytes / ProxyLimits.queuedFreeShare
+        let room = min(ProxyLimits.queuedBytesMax, share) - queue.byteCount
+        return UInt64(max(room, queue.isEmpty ? blockBytes : 0))
+    }
+
+    func hasQueueRoom(_ queue: SliceQueue) -> Bool { queueRoom(queue) > 0 }
+
     /// What a read into several blocks brought. With `.bytes` the blocks are in `batch`, and their
     /// references the caller's.
     enum BlockRead {
@@ -232,7 +243,7 @@ extension ProxyWorker {
         }
         for _ in 0..<ProxyLimits.relayRoundsPerTurnMax {
             guard client.pointee.flags.contains(.readReady),
-                peer.pointee.out.byteCount < ProxyLimits.queuedBytesMax
+                hasQueueRoom(peer.pointee.out)
             else { break }
             switch passTunnel(client.pointee.fd, peer.pointee.fd, &peer.pointee.out) {
             case .bytes(let count, let isFull):
@@ -250,7 +261,7 @@ extension ProxyWorker {
             }
         }
         if client.pointee.flags.contains(.readReady),
-            peer.pointee.out.byteCount < ProxyLimits.queuedBytesMax
+            hasQueueRoom(peer.pointee.out)
         {
             goOn(client: slot)
         }
@@ -268,7 +279,7 @@ extension ProxyWorker {
         let peer = upstreams[upstream]
         for _ in 0..<ProxyLimits.relayRoundsPerTurnMax {
             guard peer.pointee.flags.contains(.readReady),
-                client.pointee.out.byteCount < ProxyLimits.queuedBytesMax
+                hasQueueRoom(client.pointee.out)
             else { break }
             switch passTunnel(peer.pointee.fd, client.pointee.fd, &client.pointee.out) {
             case .bytes(let count, let isFull):
@@ -286,7 +297,7 @@ extension ProxyWorker {
             }
         }
         if peer.pointee.flags.contains(.readReady),
-            client.pointee.out.byteCount < ProxyLimits.queuedBytesMax
+            hasQueueRoom(client.pointee.out)
         {
             goOn(upstream: upstream)
         }
@@ -303,7 +314,7 @@ extension ProxyWorker {
     private func passTunnel(_ source: Int32, _ destination: Int32, _ queue: inout SliceQueue)
         -> BlockRead
     {
-        let read = receiveBlocks(source, limit: .max)
+        let read = receiveBlocks(source, limit: queueRoom(queue))
         guard case .bytes = read else { return read }
         let parts = batch.count
         for place in 0..<parts { headParts[place] = batch[place] }

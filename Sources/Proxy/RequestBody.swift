@@ -53,9 +53,13 @@ extension ProxyWorker {
             guard upstream >= 0, !upstreams[upstream].pointee.flags.contains(.writeFailed) else {
                 return
             }
-            guard upstreams[upstream].pointee.out.byteCount < ProxyLimits.queuedBytesMax else {
-                // The upstream is slow, not the client.
+            guard hasQueueRoom(upstreams[upstream].pointee.out) else {
+                // The upstream is slow, not the client: its own time runs now.
                 pause(client: slot)
+                if upstreams[upstream].pointee.state == .active {
+                    timers.scheduleIfUnset(
+                        clients.capacity + upstream, at: now.adding(ms: bodyTimeoutMs))
+                }
                 return
             }
             if client.pointee.inEnd > client.pointee.inStart {
@@ -155,7 +159,9 @@ extension ProxyWorker {
     /// a time.
     private func passDirectly(_ slot: Int, _ upstream: Int) -> Bool {
         let client = clients[slot]
-        let step = receiveBlocks(client.pointee.fd, limit: client.pointee.bodyLeft)
+        let step = receiveBlocks(
+            client.pointee.fd,
+            limit: min(client.pointee.bodyLeft, queueRoom(upstreams[upstream].pointee.out)))
         switch step {
         case .bytes(let count, let isFull):
             counters.add(.bytesIn, UInt64(count))

@@ -189,6 +189,7 @@ extension ProxyWorker {
             return false
         case .invalid(let fault):
             beginExchange(slot)
+            if let log { client.pointee.log = log.beginRefused(client.pointee.address) }
             counters.add(.refusals)
             gatewayAnswer(slot, .refused(fault))
             return false
@@ -293,6 +294,7 @@ extension ProxyWorker {
             gatewayAnswer(slot, .noMemory)
             return
         }
+        if client.pointee.log != AccessLog.none { noteRequestID(client.pointee.log) }
         let isIdempotent = client.pointee.flags.contains(.idempotent)
         let upstream = acquireUpstream(forwarding.target(ofRoute: route), checkFirst: !isIdempotent)
         guard upstream >= 0 else {
@@ -323,6 +325,15 @@ extension ProxyWorker {
             client.pointee.progress = 0
             schedule(client: slot, ms: bodyTimeoutMs)
             pumpRequest(slot)
+        }
+    }
+
+    private func noteRequestID(_ record: UInt32) {
+        guard !requestHead.fields.contains(.xRequestID) else { return }
+        withUnsafeTemporaryAllocation(byteCount: UUIDv7.textBytes, alignment: 8) { scratch in
+            var writer = HeadWriter(scratch)
+            forwarding.appendMadeID(to: &writer)
+            log?.setRequestID(record, writer.written)
         }
     }
 
@@ -360,17 +371,22 @@ extension ProxyWorker {
             requestHead, bytes, headBytes: headBytes, route: route,
             client: clients[slot].pointee.address,
             into: &writer)
-        guard !writer.overflowed else { return nil }
+        return writer.overflowed ? nil : spread(writer.written)
+    }
+
+    /// Copies a head that is larger than a block into blocks, listed in `headParts`. Returns how many; nil
+    /// where there are not enough.
+    func spread(_ head: UnsafeRawBufferPointer) -> Int? {
         var offset = 0
         var parts = 0
-        while offset < writer.count {
+        while offset < head.count {
             let block = parts < ProxyLimits.headPartsMax ? blocks.take() : BlockPool.none
             guard block != BlockPool.none else {
                 releaseHead(parts)
                 return nil
             }
-            let count = min(blockBytes, writer.count - offset)
-            blocks.pointer(block).copyMemory(from: memory + offset, byteCount: count)
+            let count = min(blockBytes, head.count - offset)
+            blocks.pointer(block).copyMemory(from: head.baseAddress! + offset, byteCount: count)
             headParts[parts] = Slice(slot: block, offset: 0, count: count)
             parts += 1
             offset += count
@@ -378,7 +394,7 @@ extension ProxyWorker {
         return parts
     }
 
-    private func releaseHead(_ parts: Int) {
+    func releaseHead(_ parts: Int) {
         for place in 0..<parts { blocks.release(headParts[place].slot) }
     }
 

@@ -21,6 +21,7 @@ extension ProxyWorker {
                 closeUpstream(slot)
                 continue
             }
+            timers.pause(clients.capacity + slot)
             upstream.pointee.state = .active
             upstream.pointee.flags = [.reused]
             upstream.pointee.interimAnswers = 0
@@ -122,6 +123,10 @@ extension ProxyWorker {
             blocks.release(upstream.pointee.inSlot)
             upstream.pointee.inSlot = BlockPool.none
         }
+        if upstream.pointee.largeHead >= 0 {
+            largeHeads.giveBack(upstream.pointee.largeHead)
+            upstream.pointee.largeHead = -1
+        }
         upstream.pointee.inStart = 0
         upstream.pointee.inEnd = 0
         upstream.pointee.seen = 0
@@ -194,9 +199,27 @@ extension ProxyWorker {
     /// Sends what waits for an upstream that can take more.
     func flushUpstream(_ slot: Int) {
         let upstream = upstreams[slot]
-        switch batch.flush(&upstream.pointee.out, to: upstream.pointee.fd, blocks, slices) {
-        case .failed: _ = upstreamWriteFailed(slot)
-        case .sent, .queued: break
+        let before = upstream.pointee.out.byteCount
+        let outcome = batch.flush(&upstream.pointee.out, to: upstream.pointee.fd, blocks, slices)
+        if outcome == .failed {
+            _ = upstreamWriteFailed(slot)
+        } else if upstream.pointee.out.byteCount < before, upstream.pointee.state == .active {
+            awaitAnswer(slot)
+        }
+    }
+
+    /// Sets the time that an upstream has: for its answer once the request is whole, for taking more of
+    /// the request where that waits for it, none otherwise.
+    func awaitAnswer(_ slot: Int) {
+        let upstream = upstreams[slot]
+        let client = Int(upstream.pointee.client)
+        guard client >= 0 else { return }
+        if clients[client].pointee.flags.contains(.requestRead) {
+            schedule(upstream: slot, ms: settings.limits.answerTimeoutMs)
+        } else if hasQueueRoom(upstream.pointee.out) {
+            timers.pause(clients.capacity + slot)
+        } else {
+            schedule(upstream: slot, ms: bodyTimeoutMs)
         }
     }
 
@@ -218,7 +241,7 @@ extension ProxyWorker {
                 return
             }
             upstream.pointee.state = .active
-            schedule(upstream: slot, ms: settings.limits.answerTimeoutMs)
+            awaitAnswer(slot)
             upstream.pointee.flags.insert(.readReady)
             flushUpstream(slot)
         case .active, .tunnel:
@@ -281,7 +304,7 @@ extension ProxyWorker {
         clients[client].pointee.upstream = Int32(new)
         upstreams[new].pointee.out = queue
         if upstreams[new].pointee.state == .active {
-            schedule(upstream: new, ms: settings.limits.answerTimeoutMs)
+            awaitAnswer(new)
             flushUpstream(new)
         }
     }
@@ -302,9 +325,9 @@ extension ProxyWorker {
             if upstream.pointee.state == .active,
                 !clients[client].pointee.flags.contains(.requestRead)
             {
-                // The answer's time counts from the request's end.
-                schedule(upstream: slot, ms: settings.limits.answerTimeoutMs)
-                return
+                // The answer's time counts from the request's end; what ran out is the time in which
+                // the upstream took nothing more of the request.
+                guard !upstream.pointee.out.isEmpty else { return }
             }
             counters.add(.timeoutsAnswer)
             if upstream.pointee.flags.contains(.answerBegun) || upstream.pointee.state == .tunnel {

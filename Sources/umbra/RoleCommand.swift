@@ -1,6 +1,7 @@
 import Admin
 import CLinux
 import CoreLoop
+import Load
 import Mirror
 import Proxy
 import Upstream
@@ -103,6 +104,8 @@ enum RoleCommand {
         board.workerProcesses[index][.state].set(UInt64(ProcessState.running.rawValue))
         while stopRequested == 0 { worker.turn(timeoutMs: waitMsMax) }
         worker.drain()
+        // Whoever connects from now on is refused at once instead of waiting for nobody.
+        for fd in RoleFD.firstListener..<RoleFD.firstListener + listeners { close(fd) }
         let end = Instant.now().adding(ms: settings.runtime.drainTimeoutMs)
         while worker.clientCount > 0, Instant.now() < end { worker.turn(timeoutMs: 50) }
         log?.stop()
@@ -145,10 +148,6 @@ enum RoleCommand {
         if settings.runtime.pinCPUs, cpus.count > launch.workers {
             ProcessControl.setAffinity(Array(cpus[launch.workers...]))
         }
-        var limit = rlimit(
-            rlim_cur: rlim_t(settings.runtime.shadowMemoryBytes),
-            rlim_max: rlim_t(settings.runtime.shadowMemoryBytes))
-        setrlimit(__rlimit_resource_t(RLIMIT_DATA.rawValue), &limit)
         let runtime = settings.runtime
         var links: [ShadowLink] = []
         let workers = (0..<launch.workers).filter { launch.shadowProcess(ofWorker: $0) == index }
@@ -171,6 +170,7 @@ enum RoleCommand {
             shadows: settings.shadows,
             targets: settings.targets, board: board.mirror, wakeFD: RoleFD.wake, now: .now(),
             seed: randomSeed())
+        limitMemory(settings.runtime.shadowMemoryBytes)
         let process = board.shadowProcesses[index]
         process[.state].set(UInt64(ProcessState.running.rawValue))
         worker.run {
@@ -178,6 +178,17 @@ enum RoleCommand {
             return stopRequested != 0
         }
         worker.cancelAll()
+    }
+
+    /// Lets this process take at most `bytes` more than it has reserved by now: what it reserves at its
+    /// start is bounded by the settings, and costs memory only once it is touched.
+    private static func limitMemory(_ bytes: Int) {
+        let text = Standard.readFile("/proc/self/statm") ?? []
+        let words = String(decoding: text, as: UTF8.self).split(separator: " ")
+        guard words.count > 5, let pages = Int(words[5]) else { return }
+        let total = rlim_t(pages * Int(sysconf(Int32(_SC_PAGESIZE))) + bytes)
+        var limit = rlimit(rlim_cur: total, rlim_max: total)
+        setrlimit(__rlimit_resource_t(RLIMIT_DATA.rawValue), &limit)
     }
 
     private static func mapForEver(
