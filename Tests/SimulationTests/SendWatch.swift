@@ -1,3 +1,4 @@
+import CLinux
 import CoreLoop
 import Mirror
 import Synchronization
@@ -57,5 +58,19 @@ struct Listening {
         TargetSettings(
             id: id, authority: "origin.test", host: "127.0.0.1", port: address.port ?? 80,
             addresses: [address])
+    }
+}
+
+/// Buffers that a body of some size fills.
+enum SmallBuffers {
+    /// Before the connect, or on a listener.
+    static func set(_ fd: Int32) {
+        var bytes: Int32 = 16_384
+        setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &bytes, 4)
+        setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &bytes, 4)
+        // Loopback's segments of 64 KiB do not fit into such a window: the kernel would then send by
+        // its probe timer alone.
+        var segment: Int32 = 1_400
+        setsockopt(fd, Int32(IPPROTO_TCP), TCP_MAXSEG, &segment, 4)
     }
 }

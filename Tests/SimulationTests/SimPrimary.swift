@@ -12,16 +12,12 @@ final class SimPrimary {
         self.world = world
         listener = listening.fd
         address = listening.address
-        if smallBuffers {
-            var bytes: Int32 = 16_384
-            setsockopt(listener, SOL_SOCKET, SO_RCVBUF, &bytes, 4)
-            setsockopt(listener, SOL_SOCKET, SO_SNDBUF, &bytes, 4)
-        }
+        if smallBuffers { SmallBuffers.set(listener) }
     }
 
     deinit { close(listener) }
 
-    var openCount: Int { connections.count }
+    var states: [String] { connections.map(\.state) }
 
     func accept() {
         var storage = sockaddr_storage()
@@ -70,7 +66,7 @@ final class PrimaryConnection {
     private var isStuck = false
     private(set) var isOver = false
     private var owesSurplus = false
-    private var servedCount = 0
+    private var lastServed: Int?
 
     private enum AfterOut { case nothing, close, reset, stick }
 
@@ -83,6 +79,11 @@ final class PrimaryConnection {
     }
 
     deinit { if fd >= 0 { close(fd) } }
+
+    var state: String {
+        "primary fd \(fd) request \(current?.id ?? -1) whole \(isWhole) answered \(hasAnswered)"
+            + " stuck \(isStuck) out \(out.byteCount) read \(reader.contentBytes)"
+    }
 
     private func end(withReset: Bool = false) {
         if withReset { Socket.setResetOnClose(fd) }
@@ -97,9 +98,10 @@ final class PrimaryConnection {
     /// Closes where no request has reached it: the gateway has to notice before it sends one.
     func closeIfIdle(withReset: Bool) {
         guard !isOver, current == nil, out.isEmpty, reader.isBetweenMessages, !hasUnread,
-            servedCount > 0
+            let lastServed
         else { return }
-        end(withReset: withReset)
+        // A reset takes back what the kernel still holds of an answer.
+        end(withReset: withReset && world.fates[lastServed]!.isAnswered)
     }
 
     func act(_ dice: inout Dice, isEager: Bool) {
@@ -220,9 +222,9 @@ final class PrimaryConnection {
     }
 
     private func exchangeEnded() {
+        lastServed = current?.id
         current = nil
         hasAnswered = false
-        servedCount += 1
     }
 
     // MARK: Answers
@@ -267,7 +269,7 @@ final class PrimaryConnection {
         let plan = request.answer
         let body = Content.ofAnswer(request.id)
         var count = plan.framing == .none ? 0 : plan.bodyBytes
-        let isCut: Bool
+        var isCut: Bool
         switch plan.fault {
         case .closeWithin: (isCut, afterOut) = (true, .close)
         case .resetWithin: (isCut, afterOut) = (true, .reset)
@@ -275,6 +277,8 @@ final class PrimaryConnection {
         case .badChunk: (isCut, afterOut) = (plan.framing == .chunked, .close)
         default: isCut = false
         }
+        // Nothing to cut: the answer is whole, and the connection's end is all there is of the fault.
+        if isCut, count == 0, plan.framing != .chunked { (isCut, afterOut) = (false, .close) }
         if isCut { count /= 2 }
         switch plan.framing {
         case .none: if isCut { afterOut = .close }

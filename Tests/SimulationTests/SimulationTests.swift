@@ -32,6 +32,7 @@ import Testing
         CurrentSeed.value = seed
         let world = try World(seed: seed)
         world.run()
+        if getenv("UMBRA_SHOW") != nil { print("seed \(seed)", world.summary) }
         if let failure = world.failure {
             Issue.record("seed \(seed): \(failure)\nrepeat: \(CurrentSeed.command(seed))")
         }

@@ -143,10 +143,52 @@ final class World {
         return nil
     }
 
+    /// What the gateway holds, for a world that hangs.
+    private var gateway: String {
+        let clients = (0..<worker.clients.walkEnd).filter { worker.clients.isUsed($0) }.map {
+            let client = worker.clients[$0].pointee
+            return "client \($0): \(client.state) flags \(String(client.flags.rawValue, radix: 2))"
+                + " in \(client.inEnd - client.inStart) out \(client.out.byteCount)"
+                + " upstream \(client.upstream) left \(client.bodyLeft)"
+        }
+        let upstreams = (0..<worker.upstreams.walkEnd).filter { worker.upstreams.isUsed($0) }.map {
+            let upstream = worker.upstreams[$0].pointee
+            return "upstream \($0): \(upstream.state)"
+                + " flags \(String(upstream.flags.rawValue, radix: 2))"
+                + " in \(upstream.inEnd - upstream.inStart) out \(upstream.out.byteCount)"
+                + " client \(upstream.client) left \(upstream.bodyLeft)"
+        }
+        return (clients + upstreams + primary.states).joined(separator: "\n")
+    }
+
+    var summary: String {
+        let mirror = board.mirror
+        var text = "requests \(board.workers[0].counters.value(.requests))"
+        for shadow in settings.shadows.indices {
+            let tally = mirror.tally(worker: 0, shadow: shadow)
+            text += "; shadow \(shadow) sent \(tally.sent.value)"
+            for result in CopyResult.allCases where tally.results(result).value > 0 {
+                text += " \(result.label) \(tally.results(result).value)"
+            }
+            for reason in DropReason.allCases where tally.dropped(reason).value > 0 {
+                text += " \(reason.label) \(tally.dropped(reason).value)"
+            }
+        }
+        return text
+    }
+
     // MARK: What the peers say
 
     func fail(_ text: String) {
-        if failure == nil { failure = text }
+        guard failure == nil else { return }
+        let counters = board.workers[0].counters
+        let counted = WorkerCounter.allCases.filter { counters.value($0) > 0 }
+            .map { "\($0) \(counters.value($0))" }
+        let kind = [
+            plan.isTight ? "tight" : nil, plan.isHasty ? "hasty" : nil,
+            plan.usesUnixSockets ? "unix" : nil, plan.hasShadowDeaths ? "deaths" : nil,
+        ].compactMap { $0 }
+        failure = text + "\nworld: \(kind)\ncounted: \(counted.joined(separator: ", "))"
     }
 
     func excuse(_ id: Int, _ reason: String) { fates[id]!.excuse = reason }
@@ -247,7 +289,7 @@ extension World {
         while idle < idleRounds, !hasFailed {
             let before = progress
             // Small buffers make the kernel wait at times, in real time.
-            turnWorker(timeoutMs: idle > 4 ? 1 : 0)
+            turnWorker(timeoutMs: idle > 8 ? 1 : 0)
             turnShadow()
             for client in clients { client.act(&dice, isEager: true) }
             primary.actAll(&dice)
@@ -255,7 +297,7 @@ extension World {
             now = Instant(nanoseconds: now.nanoseconds + 100_000)
             idle = progress == before ? idle + 1 : 0
             if allDone, idle > 8 { return }
-            if idle > 30, clients.allSatisfy(\.mayWait) { return }
+            if idle > 12, clients.allSatisfy(\.mayWait) { return }
         }
     }
 
@@ -265,15 +307,19 @@ extension World {
         untilQuiet(idleRounds: 300)
         let stuck = clients.filter { !$0.isDone && !$0.mayWait }
         if calm, let client = stuck.first, !hasFailed {
-            return fail("hangs without a reason: \(client.state)")
+            return fail("hangs without a reason: \(client.state)\n\(gateway)")
         }
         var rounds = 0
         while !allDone, !hasFailed {
             now = now.adding(ms: calm ? 100_000 : 5_000)
-            untilQuiet(idleRounds: 12)
+            untilQuiet(idleRounds: calm ? 60 : 8)
             rounds += 1
+            if getenv("UMBRA_SHOW") != nil {
+                print(now, gateway)
+                for client in clients { print(client.state) }
+            }
             if rounds > 400 {
-                return fail("hangs for ever: \(clients.first { !$0.isDone }!.state)")
+                return fail("hangs for ever: \(clients.first { !$0.isDone }!.state)\n\(gateway)")
             }
         }
         // The mirror: what is under way ends by the shadows' timeouts.
