@@ -132,6 +132,8 @@ enum GatewayBlocks {
         section.read("blocks_per_worker", into: &runtime.blocksPerWorker)
         section.read("connections_per_worker", into: &runtime.connectionsPerWorker)
         section.read("ring_depth", into: &runtime.ringDepth)
+        // Without a word of its own, never more than half of what there is.
+        runtime.blocksOnLoanMax = min(runtime.blocksOnLoanMax, runtime.blocksPerWorker / 2)
         section.read("blocks_on_loan_max", into: &runtime.blocksOnLoanMax)
         section.read("drain_timeout", into: &runtime.drainTimeoutMs)
         checkBlocks(runtime, section, findings)

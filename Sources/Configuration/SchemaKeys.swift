@@ -63,7 +63,8 @@ extension Schema {
         ),
         SchemaKey(
             "runtime.blocks_on_loan_max", .integer(0...1 << 20), "2048", "1024",
-            "Blocks that copies may hold at one time; further copies are dropped."),
+            "Blocks that copies may hold at one time; further copies are dropped. "
+                + "Without this key, at most half of blocks_per_worker."),
         SchemaKey(
             "runtime.drain_timeout", .duration(0...86_400_000), "30s", "2m",
             "How long requests in flight may take to end at a stop or a reload."),
@@ -85,7 +86,7 @@ extension Schema {
             "How long a request's head may take; then 408."),
         SchemaKey(
             "limits.body_timeout", .duration(timeMs), "30s", "1m",
-            "How long a body may stand still."),
+            "How long a body may take for its next 4 KiB; then 408, or a cut where the answer has begun."),
         SchemaKey(
             "limits.idle_timeout", .duration(timeMs), "75s", "2m",
             "How long a client's connection may wait for its next request."),

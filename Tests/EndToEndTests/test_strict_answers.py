@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.waiting import wait_for
 from harness.gateway import chunked, exchange, request_bytes
 from harness.message import Incomplete
 from harness.peer import OK, answer
@@ -245,6 +246,9 @@ def test_bytes_that_wait_beside_the_next_request_are_not_its_answer(gateway, ori
         assert exchange(client, path).body == b"ok"
         for pid in workers:
             os.kill(pid, signal.SIGSTOP)
+        # Stopped for sure: a worker that is just waking would take the first of the two alone, and
+        # what comes after that look is a race that no proxy of HTTP/1.1 can win.
+        wait_for(lambda: all(is_stopped(pid) for pid in workers), "the workers to stand still")
         try:
             steps = [lambda: (talk.set(), talked.wait(10)),
                      lambda: client.send(request_bytes(path + "/next"))]
@@ -255,6 +259,10 @@ def test_bytes_that_wait_beside_the_next_request_are_not_its_answer(gateway, ori
                 os.kill(pid, signal.SIGCONT)
         got = client.read_final()
         assert (got.status, got.body, got.get("x-injected")) == (200, b"mine", None)
+
+
+def is_stopped(pid):
+    return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "T"
 
 
 def is_worker(pid):
