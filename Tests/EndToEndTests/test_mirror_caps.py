@@ -115,6 +115,7 @@ def test_a_cap_of_zero_sends_nothing(mirrored, path):
     assert not shadow.connections
 
 
+@pytest.mark.xfail(strict=True, reason="reload is not there yet")
 def test_a_reload_changes_the_cap(mirrored, path):
     gateway, shadow = mirrored({"limits": {"qps": 0}})
     ask_many(gateway, path + "/before", 5)

@@ -334,6 +334,7 @@ def test_sigint_ends_it_too(two):
     assert two.process.wait(15) in (0, 130)
 
 
+@pytest.mark.xfail(strict=True, reason="reload is not there yet")
 def test_reload_keeps_connections_and_requests(two, origin, path):
     release = threading.Event()
     origin.on(path + "/late", lambda c, r: release.wait(10) and c.send(
@@ -349,6 +350,7 @@ def test_reload_keeps_connections_and_requests(two, origin, path):
     assert (load.broken, load.refused, load.wrong) == (0, 0, [])
 
 
+@pytest.mark.xfail(strict=True, reason="reload is not there yet")
 def test_an_invalid_reload_changes_nothing(two, path):
     before = two.processes()
     config = two.config
