@@ -1,6 +1,6 @@
 """The scenarios of perf/peers: each one a row, or some, of what Umbra must reach."""
 
-from . import bodies, faults, fixed, idle, memory, mirror, p99, saturation
+from . import bodies, deaths, faults, fixed, idle, memory, mirror, p99, saturation
 
 SCENARIOS = {
     "saturation": saturation.run,
@@ -11,4 +11,5 @@ SCENARIOS = {
     "idle": idle.run,
     "faults": faults.run,
     "p99": p99.run,
+    "deaths": deaths.run,
 }
