@@ -28,6 +28,7 @@ public final class Sanitizer {
     private let folded: UnsafeMutableRawBufferPointer
     private let pathPrefix: [UInt8]
     private let authority: [UInt8]
+    private let verdicts = NameVerdicts()
 
     /// - Parameters:
     ///   - pathPrefix: put before each target, without its closing slash.
@@ -155,8 +156,26 @@ public final class Sanitizer {
         _ field: Field, _ bytes: UnsafeRawBufferPointer, _ isHarmless: Bool
     ) -> Bool {
         let source = field.name.bytes(in: bytes)
+        // The same names come with every request: judging one anew costs 1,000 instructions.
+        let verdict: NameVerdict
+        if isHarmless {
+            verdict = judge(source, isHarmless: true)
+        } else if let known = verdicts.find(source) {
+            verdict = known
+        } else {
+            verdict = judge(source, isHarmless: false)
+            verdicts.keep(verdict, for: source)
+        }
+        switch verdict {
+        case .drop: return false
+        case .keep: return true
+        case .keepUnlessBearer: return !Self.isBearer(field.value.bytes(in: bytes))
+        }
+    }
+
+    private func judge(_ source: UnsafeRawBufferPointer, isHarmless: Bool) -> NameVerdict {
         // Nobody has such a name but one who hopes that nobody reads it to its end.
-        guard source.count <= ShadowLimits.fieldNameBytesMax else { return false }
+        guard source.count <= ShadowLimits.fieldNameBytesMax else { return .drop }
         for index in source.indices {
             let byte = source[index]
             let lower = byte &- 0x41 < 26 ? byte | 0x20 : byte
@@ -165,19 +184,17 @@ public final class Sanitizer {
         }
         let plain = UnsafeRawBufferPointer(rebasing: name[..<source.count])
         let word = SecretNames.Name(bytes: UnsafeRawBufferPointer(rebasing: folded[..<source.count]))
-        if strip.contains(word.bytes) { return false }
-        if isHarmless { return true }
+        if strip.contains(word.bytes) { return .drop }
+        if isHarmless { return .keep }
         // Ours alone, in whatever spelling: a client may not write them.
-        if word.hasPrefix("x-umbra-shadow") { return false }
+        if word.hasPrefix("x-umbra-shadow") { return .drop }
         // Other spellings of the fields that frame the message: some server reads them as these.
-        if word.equals("content-length") || word.equals("transfer-encoding") { return false }
-        if allow.contains(plain) { return true }
-        if words.occurs(in: word.bytes) || SecretNames.isSecretField(word)
+        if word.equals("content-length") || word.equals("transfer-encoding") { return .drop }
+        if allow.contains(plain) { return .keep }
+        let isSecret =
+            words.occurs(in: word.bytes) || SecretNames.isSecretField(word)
             || SecretNames.isSideEffectField(word)
-        {
-            return false
-        }
-        return !Self.isBearer(field.value.bytes(in: bytes))
+        return isSecret ? .drop : .keepUnlessBearer
     }
 
     /// Whether a value is a bearer token, whatever the field is called.

@@ -1,3 +1,4 @@
+import CLinux
 import HTTP
 
 /// Writes targets and field values without the secrets in their URLs: values of secret query
@@ -38,12 +39,15 @@ struct SecretText: ~Copyable {
     static func needsCleaning(_ value: UnsafeRawBufferPointer) -> Bool {
         guard let first = value.first else { return false }
         if first == 0x2F { return true }
-        for index in value.indices {
-            switch value[index] {
-            case 0x3F, 0x23: return true
-            case 0x3A: if authorityStart(value, index + 1) != nil { return true }
-            default: break
-            }
+        // `memchr` looks at 32 bytes at once; a loop here was a fifth of a copy's cost.
+        let start = value.baseAddress!
+        if memchr(start, 0x3F, value.count) != nil || memchr(start, 0x23, value.count) != nil {
+            return true
+        }
+        var from = 0
+        while let colon = memchr(start + from, 0x3A, value.count - from) {
+            from = UnsafeRawPointer(colon) - start + 1
+            if authorityStart(value, from) != nil { return true }
         }
         return false
     }

@@ -5,7 +5,7 @@ public import HTTP
 /// 1970, then 74 random ones. Sorts by time, tells nothing else, and is no secret.
 public struct ShadowID: BitwiseCopyable, Sendable, Equatable {
     /// Characters of the text form.
-    public static let textBytes = 36
+    public static let textBytes = UUIDv7.textBytes
 
     public var high: UInt64
     public var low: UInt64
@@ -17,20 +17,11 @@ public struct ShadowID: BitwiseCopyable, Sendable, Equatable {
 
     /// An id for `wallMs` milliseconds since 1970.
     public init(wallMs: UInt64, random: inout FastRandom) {
-        high = wallMs << 16 | 0x7000 | random.next() >> 52
-        low = 0x8000_0000_0000_0000 | random.next() >> 2
+        (high, low) = UUIDv7.make(milliseconds: wallMs, random.next(), random.next())
     }
 
     /// Appends the 36 characters of the text form, in lower case.
     public func append(to writer: inout HeadWriter) {
-        writer.append(hex: high >> 32, digits: 8)
-        writer.append(byte: 0x2D)
-        writer.append(hex: high >> 16, digits: 4)
-        writer.append(byte: 0x2D)
-        writer.append(hex: high, digits: 4)
-        writer.append(byte: 0x2D)
-        writer.append(hex: low >> 48, digits: 4)
-        writer.append(byte: 0x2D)
-        writer.append(hex: low, digits: 12)
+        UUIDv7.append(high, low, to: &writer)
     }
 }

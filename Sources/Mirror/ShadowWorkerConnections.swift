@@ -140,7 +140,10 @@ extension ShadowWorker {
     func keep(_ slot: Int) {
         let connection = pool.connections[slot]
         let state = shadows + connection.pointee.shadow
-        guard state.pointee.idleCount < ShadowLimits.idleConnectionsMax,
+        // As many as can be busy at one time: copies come in bursts, and a connection for each of a burst
+        // is dearer than an idle one.
+        let kept = max(ShadowLimits.idleConnectionsMax, state.pointee.inFlightMax)
+        guard state.pointee.idleCount + state.pointee.inFlight < kept,
             state.pointee.breaker.state == .closed, !isCancelled
         else { return close(slot, reset: false) }
         let first = state.pointee.firstIdle

@@ -306,15 +306,7 @@ final class AccessLogWriter: @unchecked Sendable {
         var id = InlineArray<36, UInt8>(repeating: 0)
         withUnsafeMutableBytes(of: &id) { memory in
             var writer = HeadWriter(memory)
-            writer.append(hex: outcome.shadowID.0 >> 32, digits: 8)
-            writer.append(byte: 0x2D)
-            writer.append(hex: outcome.shadowID.0 >> 16 & 0xFFFF, digits: 4)
-            writer.append(byte: 0x2D)
-            writer.append(hex: outcome.shadowID.0 & 0xFFFF, digits: 4)
-            writer.append(byte: 0x2D)
-            writer.append(hex: outcome.shadowID.1 >> 48, digits: 4)
-            writer.append(byte: 0x2D)
-            writer.append(hex: outcome.shadowID.1 & 0xFFFF_FFFF_FFFF, digits: 12)
+            UUIDv7.append(outcome.shadowID.0, outcome.shadowID.1, to: &writer)
         }
         put(",\"shadow_id\":\"")
         withUnsafeBytes(of: id) { line.append(contentsOf: $0) }

@@ -29,7 +29,7 @@ final class Forwarding {
     private let dateLine: UnsafeMutableRawPointer
     private let dateSecond: UnsafeMutablePointer<UInt64>
     private let random: UnsafeMutablePointer<FastRandom>
-    private let madeID: UnsafeMutablePointer<(UInt64, UInt64, UInt64)>
+    private let madeID: UnsafeMutablePointer<(UInt64, UInt64)>
     private static let dateLineBytes = 6 + HTTPDate.bytesCount + 2
 
     init(_ settings: GatewaySettings, seed: UInt64) {
@@ -59,7 +59,7 @@ final class Forwarding {
         dateSecond = .allocate(capacity: 1)
         dateSecond.initialize(to: 0)
         madeID = .allocate(capacity: 1)
-        madeID.initialize(to: (0, 0, 0))
+        madeID.initialize(to: (0, 0))
         random = .allocate(capacity: 1)
         random.initialize(to: FastRandom(seed: seed))
     }
@@ -217,15 +217,15 @@ final class Forwarding {
 
     private func writeRequestID(_ writer: inout HeadWriter) {
         writer.append("X-Request-Id: ")
-        madeID.pointee = (WallClock.milliseconds(), random.pointee.next(), random.pointee.next())
+        madeID.pointee = UUIDv7.make(
+            milliseconds: WallClock.milliseconds(), random.pointee.next(), random.pointee.next())
         appendMadeID(to: &writer)
         writer.append("\r\n")
     }
 
     /// Appends the X-Request-Id that was made last.
     func appendMadeID(to writer: inout HeadWriter) {
-        UUIDv7.append(
-            milliseconds: madeID.pointee.0, madeID.pointee.1, madeID.pointee.2, to: &writer)
+        UUIDv7.append(madeID.pointee.0, madeID.pointee.1, to: &writer)
     }
 
     // MARK: Answers
@@ -287,40 +287,5 @@ final class Forwarding {
         for index in 0..<fields.count where !fields[index].isHopByHop {
             append(bytes, fields[index].line, &writer)
         }
-    }
-}
-
-/// UUIDs of version 7 (RFC 9562 §5.7): 48 bits of milliseconds, the rest random.
-enum UUIDv7 {
-    static let textBytes = 36
-
-    /// Appends the text of a UUID of this moment with the bits of `a` and `b`.
-    static func append(milliseconds: UInt64, _ a: UInt64, _ b: UInt64, to writer: inout HeadWriter) {
-        let high = milliseconds << 16 | 0x7000 | (a & 0xFFF)
-        let low = 0x8000_0000_0000_0000 | (b >> 2)
-        let words = (
-            digits(high >> 32), digits(high & 0xFFFF_FFFF), digits(low >> 32), digits(low & 0xFFFF_FFFF)
-        )
-        var text = InlineArray<36, UInt8>(repeating: 0x2D)
-        withUnsafeMutableBytes(of: &text) { bytes in
-            bytes.storeBytes(of: words.0, toByteOffset: 0, as: UInt64.self)
-            bytes.storeBytes(of: UInt32(truncatingIfNeeded: words.1), toByteOffset: 9, as: UInt32.self)
-            bytes.storeBytes(of: UInt32(truncatingIfNeeded: words.1 >> 32), toByteOffset: 14, as: UInt32.self)
-            bytes.storeBytes(of: UInt32(truncatingIfNeeded: words.2), toByteOffset: 19, as: UInt32.self)
-            bytes.storeBytes(of: UInt32(truncatingIfNeeded: words.2 >> 32), toByteOffset: 24, as: UInt32.self)
-            bytes.storeBytes(of: words.3, toByteOffset: 28, as: UInt64.self)
-            writer.append(UnsafeRawBufferPointer(bytes))
-        }
-    }
-
-    /// The eight lower-case hexadecimal digits of 32 bits, the first in the lowest byte: all at once, in
-    /// the bytes of one word.
-    private static func digits(_ value: UInt64) -> UInt64 {
-        var x = value
-        x = (x | x << 16) & 0x0000_FFFF_0000_FFFF
-        x = (x | x << 8) & 0x00FF_00FF_00FF_00FF
-        x = (x | x << 4) & 0x0F0F_0F0F_0F0F_0F0F
-        let isLetter = (x &+ 0x0606_0606_0606_0606) >> 4 & 0x0101_0101_0101_0101
-        return (x &+ 0x3030_3030_3030_3030 &+ isLetter &* 0x27).byteSwapped
     }
 }
