@@ -386,7 +386,8 @@ extension ProxyWorker {
         let isLength = upstream.pointee.framing == .length
         let room = queueRoom(clients[client].pointee.out)
         let read = receiveBlocks(
-            upstream.pointee.fd, limit: isLength ? min(upstream.pointee.bodyLeft, room) : room)
+            upstream.pointee.fd, limit: isLength
+                ? min(upstream.pointee.bodyLeft, room) : min(room, ProxyLimits.relayBytesUnknown))
         switch read {
         case .bytes(let count, let isFull):
             if isLength { upstream.pointee.bodyLeft -= UInt64(count) }

@@ -1,12 +1,15 @@
 /// Every bound of the proxy that is not a setting, in one place.
 public enum ProxyLimits {
-    /// Buffers that one gathering read or write moves: 16 of 16 KiB.
+    /// Buffers that one gathering write moves.
     public static let vectorsMax = 64
-    public static let relayBlocks = 8
+    /// Blocks that one read of a body fills: 512 KiB. With a quarter of it, 1 MiB uploads cost a fifth more.
+    public static let relayBlocks = 32
+    /// Bytes of one read where nobody says how many are to come.
+    public static let relayBytesUnknown: UInt64 = 128 << 10
     /// Blocks that one rewritten head may fill.
     public static let headPartsMax = 64
     /// Reads that one connection may do in one turn before the others get theirs.
-    public static let relayRoundsPerTurnMax = 4
+    public static let relayRoundsPerTurnMax = 2
     /// Bytes that may wait for a peer that reads slowly; then we stop reading for it.
     public static let queuedBytesMax = 512 << 10
     /// And at most this share of the blocks that are free: slow readers in any number leave some to others.

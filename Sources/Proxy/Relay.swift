@@ -26,8 +26,8 @@ extension ProxyWorker {
     func receiveBlocks(_ fd: Int32, limit: UInt64) -> BlockRead {
         let room = UInt64(ProxyLimits.relayBlocks * blockBytes)
         let wanted = Int(min(limit, room))
-        var vectors = InlineArray<8, iovec>(repeating: iovec())
-        var taken = InlineArray<8, UInt32>(repeating: BlockPool.none)
+        var vectors = InlineArray<32, iovec>(repeating: iovec())
+        var taken = InlineArray<32, UInt32>(repeating: BlockPool.none)
         var count = 0
         var space = 0
         while space < wanted, count < ProxyLimits.relayBlocks {
@@ -41,7 +41,7 @@ extension ProxyWorker {
         }
         if count == 0 { return .noMemory }
         let outcome = withUnsafeMutablePointer(to: &vectors) {
-            $0.withMemoryRebound(to: iovec.self, capacity: 8) {
+            $0.withMemoryRebound(to: iovec.self, capacity: 32) {
                 Socket.receive(fd, into: $0, count)
             }
         }
@@ -314,7 +314,8 @@ extension ProxyWorker {
     private func passTunnel(_ source: Int32, _ destination: Int32, _ queue: inout SliceQueue)
         -> BlockRead
     {
-        let read = receiveBlocks(source, limit: queueRoom(queue))
+        let read = receiveBlocks(
+            source, limit: min(queueRoom(queue), ProxyLimits.relayBytesUnknown))
         guard case .bytes = read else { return read }
         let parts = batch.count
         for place in 0..<parts { headParts[place] = batch[place] }
