@@ -86,7 +86,8 @@ extension Schema {
             "How long a request's head may take; then 408."),
         SchemaKey(
             "limits.body_timeout", .duration(timeMs), "30s", "1m",
-            "How long a body may take for its next 4 KiB; then 408, or a cut where the answer has begun."),
+            "How long a body may take for its next 4 KiB; then 408, or a cut where the answer has begun."
+        ),
         SchemaKey(
             "limits.idle_timeout", .duration(timeMs), "75s", "2m",
             "How long a client's connection may wait for its next request."),

@@ -8,8 +8,8 @@ public final class RequestHead {
     /// The fields in the order of the message.
     public let fields: FieldList
 
-    // Behind a pointer: a stored property would cost a runtime call (swift_beginAccess, 75 instructions)
-    // for each read by another module; measured 1,800 instructions a request.
+    // Behind a pointer: a stored property would cost a runtime call (swift_beginAccess, 75
+    // instructions) for each read by another module; measured 1,800 instructions a request.
     @usableFromInline let facts: UnsafeMutablePointer<RequestFacts>
 
     public internal(set) var method: Method {
@@ -171,8 +171,8 @@ public final class RequestHead {
         return nil
     }
 
-    /// Whether any Upgrade field names HTTP/2 in clear (`h2c`): passed on, it would let requests by that
-    /// nobody routes, limits or mirrors. It is left out like any hop-by-hop field.
+    /// Whether any Upgrade field names HTTP/2 in clear (`h2c`): passed on, it would let requests by
+    /// that nobody routes, limits or mirrors. It is left out like any hop-by-hop field.
     @inline(never)
     private func namesHTTP2(_ bytes: Bytes) -> Bool {
         for position in 0..<fields.count where fields[position].known == .upgrade {

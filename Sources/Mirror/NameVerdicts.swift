@@ -7,8 +7,8 @@ enum NameVerdict: UInt8 {
     case keepUnlessBearer
 }
 
-/// Verdicts on names seen before, by their exact bytes: a direct-mapped cache. A name that is not in
-/// it is judged anew, so that whoever sends ever new names gains nothing but that.
+/// Verdicts on names seen before, by their exact bytes: a direct-mapped cache. A name that is not
+/// in it is judged anew, so that whoever sends ever new names gains nothing but that.
 struct NameVerdicts: ~Copyable {
     /// Longer names are not kept.
     static let nameBytesMax = 48
@@ -42,7 +42,8 @@ struct NameVerdicts: ~Copyable {
 
     private func entry(_ key: Key, _ count: Int) -> UnsafeMutablePointer<Entry> {
         let folded =
-            (key.0 &* 0x9E37_79B9_7F4A_7C15) ^ (key.1 &* 0xC2B2_AE3D_27D4_EB4F) ^ key.2 ^ key.3 ^ key.4
+            (key.0 &* 0x9E37_79B9_7F4A_7C15) ^ (key.1 &* 0xC2B2_AE3D_27D4_EB4F) ^ key.2 ^ key.3
+            ^ key.4
             ^ key.5 ^ UInt64(count)
         let mixed = folded &* 0x9E37_79B9_7F4A_7C15
         return entries + Int(mixed >> 55)
@@ -54,7 +55,8 @@ struct NameVerdicts: ~Copyable {
         let key = Self.key(name)
         let entry = entry(key, name.count)
         guard Int(entry.pointee.count) == name.count, entry.pointee.key.0 == key.0,
-            entry.pointee.key.1 == key.1, entry.pointee.key.2 == key.2, entry.pointee.key.3 == key.3,
+            entry.pointee.key.1 == key.1, entry.pointee.key.2 == key.2,
+            entry.pointee.key.3 == key.3,
             entry.pointee.key.4 == key.4, entry.pointee.key.5 == key.5
         else { return nil }
         return entry.pointee.verdict

@@ -6,7 +6,8 @@ enum RetryAfter {
     /// Large ones are cut to `ShadowLimits.coolDownMsMax`.
     static func milliseconds(_ value: UnsafeRawBufferPointer, wallMs: UInt64) -> Int {
         if let unixSeconds = HTTPDate.parse(value) {
-            let (pause, overflow) = (unixSeconds &* 1_000).subtractingReportingOverflow(Int64(wallMs))
+            let (pause, overflow) = (unixSeconds &* 1_000).subtractingReportingOverflow(
+                Int64(wallMs))
             guard !overflow, pause > 0 else { return 0 }
             return Int(min(pause, Int64(ShadowLimits.coolDownMsMax)))
         }

@@ -93,7 +93,8 @@ public final class Sanitizer {
 
     /// Appends the trailer section's field lines, without the closing empty line. False where
     /// `section` is malformed or does not fit.
-    public func write(trailers section: UnsafeRawBufferPointer, to writer: inout HeadWriter) -> Bool {
+    public func write(trailers section: UnsafeRawBufferPointer, to writer: inout HeadWriter) -> Bool
+    {
         let outcome = TrailerParser.parse(section, into: trailers, limits: request.limits)
         guard outcome == .complete(headBytes: section.count) else { return false }
         write(trailers, of: section, keepsTrailer: false, to: &writer)
@@ -140,7 +141,9 @@ public final class Sanitizer {
         writer.append(UnsafeRawBufferPointer(rebasing: bytes[run]))
     }
 
-    private func keeps(_ field: Field, _ bytes: UnsafeRawBufferPointer, _ keepsTrailer: Bool) -> Bool {
+    private func keeps(_ field: Field, _ bytes: UnsafeRawBufferPointer, _ keepsTrailer: Bool)
+        -> Bool
+    {
         if field.isHopByHop { return false }
         switch field.known {
         case .host: return true
@@ -183,7 +186,8 @@ public final class Sanitizer {
             folded[index] = lower == 0x5F ? 0x2D : lower
         }
         let plain = UnsafeRawBufferPointer(rebasing: name[..<source.count])
-        let word = SecretNames.Name(bytes: UnsafeRawBufferPointer(rebasing: folded[..<source.count]))
+        let word = SecretNames.Name(
+            bytes: UnsafeRawBufferPointer(rebasing: folded[..<source.count]))
         if strip.contains(word.bytes) { return .drop }
         if isHarmless { return .keep }
         // Ours alone, in whatever spelling: a client may not write them.

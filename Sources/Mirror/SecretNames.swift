@@ -22,11 +22,17 @@ enum SecretNames {
     /// Fields that carry what proves who the client is, or that would let the shadow act for it,
     /// besides those with one of `fieldWords`.
     static func isSecretField(_ name: Name) -> Bool {
-        if name.hasPrefix("x-auth") || name.hasPrefix("auth-") || name.equals("auth") { return true }
+        if name.hasPrefix("x-auth") || name.hasPrefix("auth-") || name.equals("auth") {
+            return true
+        }
         if name.hasPrefix("cf-access-") || name.hasPrefix("x-vault-") { return true }
         if name.hasPrefix("ssl-client-") || name.hasPrefix("x-ssl-client-") { return true }
-        if name.hasPrefix("x-client-verify") || name.hasPrefix("x-ms-client-principal") { return true }
-        if name.hasSuffix("-key") || name.hasSuffix("-auth") || name.hasSuffix("-otp") { return true }
+        if name.hasPrefix("x-client-verify") || name.hasPrefix("x-ms-client-principal") {
+            return true
+        }
+        if name.hasSuffix("-key") || name.hasSuffix("-auth") || name.hasSuffix("-otp") {
+            return true
+        }
         return name.equals("dpop") || name.equals("x-goog-iap-email") || name.equals("x-pin")
     }
 
@@ -41,11 +47,14 @@ enum SecretNames {
     /// Members whose value is a secret, besides `members` and those with one of `words`.
     static func isSecretMember(_ name: Name) -> Bool {
         if name.hasSuffix("token") || name.hasPrefix("auth-") { return true }
-        if name.hasSuffix("-key") || name.hasSuffix("-sig") || name.hasSuffix("-pwd") { return true }
+        if name.hasSuffix("-key") || name.hasSuffix("-sig") || name.hasSuffix("-pwd") {
+            return true
+        }
         return name.hasSuffix("-otp") || name.hasSuffix("-auth") || name.hasSuffix("-pass")
     }
 
-    /// A name in its plain form: lower case, `_` as `-` (many servers read `X_API_KEY` as `X-Api-Key`).
+    /// A name in its plain form: lower case, `_` as `-` (many servers read `X_API_KEY` as
+    /// `X-Api-Key`).
     struct Name {
         let bytes: UnsafeRawBufferPointer
 

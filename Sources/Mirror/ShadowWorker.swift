@@ -156,7 +156,8 @@ public final class ShadowWorker {
     /// Waits for events. Only after a while without copies is sleep announced: a worker under
     /// load pays for no wake-up.
     private func wait(_ timeoutMs: Int32) -> Int {
-        var limit = timeoutMs < 0 ? ShadowLimits.sleepMsMax : min(timeoutMs, ShadowLimits.sleepMsMax)
+        var limit =
+            timeoutMs < 0 ? ShadowLimits.sleepMsMax : min(timeoutMs, ShadowLimits.sleepMsMax)
         if hasMoreCopies || scratch.unreadCount > 0 || hasCopies() { limit = 0 }
         if inFlight > 0 { limit = min(limit, ShadowLimits.busySleepMsMax) }
         if now < lastCopy.adding(ms: ShadowLimits.awakeMs) {

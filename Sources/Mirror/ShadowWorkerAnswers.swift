@@ -54,7 +54,8 @@ extension ShadowWorker {
         state.pointee.gauges.add(.answerBytes, UInt64(count))
         let seen = connection.pointee.answer.residueBytes
         let residue = connection.pointee.answer.residue
-        let start = residue == ShadowConnection.none
+        let start =
+            residue == ShadowConnection.none
             ? scratch.input.baseAddress! : pool.residue(residue)
         let bytes = UnsafeRawBufferPointer(start: start, count: seen + count)
         var position = 0

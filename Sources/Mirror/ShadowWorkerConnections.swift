@@ -140,8 +140,8 @@ extension ShadowWorker {
     func keep(_ slot: Int) {
         let connection = pool.connections[slot]
         let state = shadows + connection.pointee.shadow
-        // As many as can be busy at one time: copies come in bursts, and a connection for each of a burst
-        // is dearer than an idle one.
+        // As many as can be busy at one time: copies come in bursts, and a connection for each of a
+        // burst is dearer than an idle one.
         let kept = max(ShadowLimits.idleConnectionsMax, state.pointee.inFlightMax)
         guard state.pointee.idleCount + state.pointee.inFlight < kept,
             state.pointee.breaker.state == .closed, !isCancelled

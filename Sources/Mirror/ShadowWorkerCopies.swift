@@ -122,7 +122,8 @@ extension ShadowWorker {
             bodyBytes: Int(entry.bodyBytes), trailerBytes: Int(entry.trailerBytes),
             sliceCount: Int(entry.sliceCount), hasBody: entry.hasBody != 0,
             primaryPrefixBytes: Int(entry.primaryPrefixBytes), pass: .ordinary,
-            takenNs: now.nanoseconds, id: ShadowID(wallMs: WallClock.milliseconds(), random: &random))
+            takenNs: now.nanoseconds,
+            id: ShadowID(wallMs: WallClock.milliseconds(), random: &random))
         guard render(&copy, scratch.slices, state) else {
             return giveBack(index, .dropped(entry.ticket, .invalidCopy))
         }
@@ -204,7 +205,8 @@ extension ShadowWorker {
     }
 
     private func giveBack(_ index: Int, _ result: CopyReturn) {
-        precondition(links[index].returns.push(result), "a ring of returns has a place for each ticket")
+        precondition(
+            links[index].returns.push(result), "a ring of returns has a place for each ticket")
     }
 
     /// Marks the copy as sent, for whoever has to count after a crash of this process.

@@ -285,8 +285,8 @@ extension ProxyWorker {
         return passAnswerBuffered(slot, client)
     }
 
-    /// As `writeAnswerHead`, for a head of any size that the limits allow: into several blocks, listed in
-    /// `headParts`.
+    /// As `writeAnswerHead`, for a head of any size that the limits allow: into several blocks,
+    /// listed in `headParts`.
     private func writeLargeAnswerHead(
         _ base: UnsafeMutableRawPointer, _ headBytes: Int, _ form: Forwarding.AnswerForm
     ) -> Int? {
@@ -386,7 +386,8 @@ extension ProxyWorker {
         let isLength = upstream.pointee.framing == .length
         let room = queueRoom(clients[client].pointee.out)
         let read = receiveBlocks(
-            upstream.pointee.fd, limit: isLength
+            upstream.pointee.fd,
+            limit: isLength
                 ? min(upstream.pointee.bodyLeft, room) : min(room, ProxyLimits.relayBytesUnknown))
         switch read {
         case .bytes(let count, let isFull):
@@ -430,7 +431,8 @@ extension ProxyWorker {
 
     // MARK: Chunking
 
-    /// Adds a chunk's size line to the batch, in a block that `relay` lists. False where none is left.
+    /// Adds a chunk's size line to the batch, in a block that `relay` lists. False where none is
+    /// left.
     private func addChunkLine(_ count: Int, _ relay: inout ChunkRelay) -> Bool {
         relay.made = blocks.take()
         guard relay.made != BlockPool.none else {
@@ -457,7 +459,8 @@ extension ProxyWorker {
         return true
     }
 
-    /// Sends the last chunk of an answer that ended with its connection. False where the client is gone.
+    /// Sends the last chunk of an answer that ended with its connection. False where the client is
+    /// gone.
     private func endRechunked(_ slot: Int) -> Bool {
         let client = Int(upstreams[slot].pointee.client)
         guard clients[client].pointee.flags.contains(.rechunked) else { return true }

@@ -42,7 +42,8 @@ struct ClientFlags: OptionSet, BitwiseCopyable {
     static let writeTimer = ClientFlags(rawValue: 1 << 15)
     /// We have sent our last byte of a tunnel.
     static let wroteEnd = ClientFlags(rawValue: 1 << 17)
-    /// The upstream's answer ends with its connection; the client gets it chunked and keeps its own.
+    /// The upstream's answer ends with its connection; the client gets it chunked and keeps its
+    /// own.
     static let rechunked = ClientFlags(rawValue: 1 << 18)
 }
 

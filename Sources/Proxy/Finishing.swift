@@ -88,10 +88,12 @@ extension ProxyWorker {
         finishExchange(client)
     }
 
-    /// Whether bytes lie behind the answer, or the peer's end. A read that took exactly what was due
-    /// left them in the socket, and no event will tell of them: they would pass for the next answer.
+    /// Whether bytes lie behind the answer, or the peer's end. A read that took exactly what was
+    /// due left them in the socket, and no event will tell of them: they would pass for the next
+    /// answer.
     private func hasSurplus(_ upstream: Int) -> Bool {
-        upstreams[upstream].pointee.flags.contains(.readReady) && Socket.isStale(upstreams[upstream].pointee.fd)
+        upstreams[upstream].pointee.flags.contains(.readReady)
+            && Socket.isStale(upstreams[upstream].pointee.fd)
     }
 
     /// Counts and logs the exchange, then closes the connection or gets it ready for the next

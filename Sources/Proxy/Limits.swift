@@ -2,7 +2,8 @@
 public enum ProxyLimits {
     /// Buffers that one gathering write moves.
     public static let vectorsMax = 64
-    /// Blocks that one read of a body fills: 512 KiB. With a quarter of it, 1 MiB uploads cost a fifth more.
+    /// Blocks that one read of a body fills: 512 KiB. With a quarter of it, 1 MiB uploads cost a
+    /// fifth more.
     public static let relayBlocks = 32
     /// Bytes of one read where nobody says how many are to come.
     public static let relayBytesUnknown: UInt64 = 128 << 10
@@ -12,7 +13,8 @@ public enum ProxyLimits {
     public static let relayRoundsPerTurnMax = 2
     /// Bytes that may wait for a peer that reads slowly; then we stop reading for it.
     public static let queuedBytesMax = 512 << 10
-    /// And at most this share of the blocks that are free: slow readers in any number leave some to others.
+    /// And at most this share of the blocks that are free: slow readers in any number leave some to
+    /// others.
     public static let queuedFreeShare = 16
     /// Body bytes that have to come (or go) within `body_timeout` for the deadline to move on.
     public static let progressBytesMin = 4_096

@@ -174,8 +174,9 @@ public final class ProxyWorker {
         now = moved ?? Instant.now()
         wallMs = count > 0 || wallMs == 0 ? WallClock.milliseconds() : wallMs
         tap?.checkEpoch()
-        // Upstreams first: an idle one that has ended, or that sent what nobody asked for, leaves the
-        // pool before a request of this turn goes out on it and takes those bytes for its answer.
+        // Upstreams first: an idle one that has ended, or that sent what nobody asked for, leaves
+        // the pool before a request of this turn goes out on it and takes those bytes for its
+        // answer.
         for place in 0..<count {
             let (token, readiness) = epoll.event(place)
             guard token.kind == Kind.upstream else { continue }

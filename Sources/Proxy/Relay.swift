@@ -4,9 +4,9 @@ import HTTP
 import Mirror
 
 extension ProxyWorker {
-    /// Bytes that may be read for a peer while `queue` waits for it. An empty queue always has room for
-    /// a block; a longer one for no more than its share of what is free (dynamic thresholds, Choudhury
-    /// and Hahne 1998).
+    /// Bytes that may be read for a peer while `queue` waits for it. An empty queue always has room
+    /// for a block; a longer one for no more than its share of what is free (dynamic thresholds,
+    /// Choudhury and Hahne 1998).
     func queueRoom(_ queue: SliceQueue) -> UInt64 {
         let share = blocks.freeCount * blockBytes / ProxyLimits.queuedFreeShare
         let room = min(ProxyLimits.queuedBytesMax, share) - queue.byteCount

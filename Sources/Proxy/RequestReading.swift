@@ -374,8 +374,8 @@ extension ProxyWorker {
         return writer.overflowed ? nil : spread(writer.written)
     }
 
-    /// Copies a head that is larger than a block into blocks, listed in `headParts`. Returns how many; nil
-    /// where there are not enough.
+    /// Copies a head that is larger than a block into blocks, listed in `headParts`. Returns how
+    /// many; nil where there are not enough.
     func spread(_ head: UnsafeRawBufferPointer) -> Int? {
         var offset = 0
         var parts = 0

@@ -208,8 +208,8 @@ extension ProxyWorker {
         }
     }
 
-    /// Sets the time that an upstream has: for its answer once the request is whole, for taking more of
-    /// the request where that waits for it, none otherwise.
+    /// Sets the time that an upstream has: for its answer once the request is whole, for taking
+    /// more of the request where that waits for it, none otherwise.
     func awaitAnswer(_ slot: Int) {
         let upstream = upstreams[slot]
         let client = Int(upstream.pointee.client)
@@ -325,8 +325,8 @@ extension ProxyWorker {
             if upstream.pointee.state == .active,
                 !clients[client].pointee.flags.contains(.requestRead)
             {
-                // The answer's time counts from the request's end; what ran out is the time in which
-                // the upstream took nothing more of the request.
+                // The answer's time counts from the request's end; what ran out is the time in
+                // which the upstream took nothing more of the request.
                 guard !upstream.pointee.out.isEmpty else { return }
             }
             counters.add(.timeoutsAnswer)

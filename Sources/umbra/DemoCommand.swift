@@ -111,7 +111,8 @@ enum DemoCommand {
                 """
         }
         return try Gateway(
-            umbra: "/proc/self/exe", name: name, configuration: text, listen: listen, admin: admin, cpus: [],
+            umbra: "/proc/self/exe", name: name, configuration: text, listen: listen, admin: admin,
+            cpus: [],
             directory: directory)
     }
 
@@ -133,11 +134,13 @@ enum DemoCommand {
                 options.seconds = Double(seconds)
                 options.warmUpSeconds = 0.3
                 let generator = try LoadGenerator(options)
-                let name = "round \(pair * 2 + p99.count + 1)/\(pairs * 2), mirroring \(mirrors ? "on " : "off")"
+                let name =
+                    "round \(pair * 2 + p99.count + 1)/\(pairs * 2), mirroring \(mirrors ? "on " : "off")"
                 let result = generator.run { state in
                     Standard.progress(
                         "\(name)  \(fixed(state.elapsedSeconds, 1)) s  "
-                            + "\(fixed(state.answersPerSecond, 0)) answers/s  in flight \(state.inFlight)")
+                            + "\(fixed(state.answersPerSecond, 0)) answers/s  in flight \(state.inFlight)"
+                    )
                 }
                 p99[mirrors] = result.latency.value(at: 0.99)
                 if mirrors { figures.on.add(result) } else { figures.off.add(result) }
@@ -157,7 +160,9 @@ enum DemoCommand {
         let deadline = Instant.now().adding(ms: settleMs)
         while true {
             let metrics = try gateway.metrics()
-            if metrics.sum("umbra_mirror_outstanding") == 0 || Instant.now() > deadline { return metrics }
+            if metrics.sum("umbra_mirror_outstanding") == 0 || Instant.now() > deadline {
+                return metrics
+            }
             usleep(20_000)
         }
     }
@@ -170,11 +175,14 @@ enum DemoCommand {
         var table = TextTable(["", "mirroring off", "mirroring on"])
         let answered = [figures.off, figures.on].map { "\($0.total[.answered])" }
         table.add(["requests answered"] + answered)
-        table.add(["  of those offered"] + [figures.off, figures.on].map { "\($0.total[.offered])" })
+        table.add(
+            ["  of those offered"] + [figures.off, figures.on].map { "\($0.total[.offered])" })
         for quantile in [(0.5, "P50"), (0.99, "P99")] {
             table.add(
                 ["\(quantile.1) of users, ms"]
-                    + [figures.off, figures.on].map { milliseconds($0.latency.value(at: quantile.0)) })
+                    + [figures.off, figures.on].map {
+                        milliseconds($0.latency.value(at: quantile.0))
+                    })
         }
         let ratio = Statistics.median(figures.ratios).map { fixed($0, 3) } ?? "–"
         table.add(["P99 on / off, median of \(pairs) pairs", "", ratio])
@@ -189,7 +197,9 @@ enum DemoCommand {
         }
         let sum = metrics.sum("umbra_shadow_duration_seconds_sum")
         let answers = metrics.sum("umbra_shadow_duration_seconds_count")
-        if answers > 0 { table.add(["shadow's own latency, mean ms", "", fixed(sum / answers * 1_000, 2)]) }
+        if answers > 0 {
+            table.add(["shadow's own latency, mean ms", "", fixed(sum / answers * 1_000, 2)])
+        }
         return table.text
             + "\nThe shadow answers after \(fixed(shadowMs, 0)) ms and takes \(stage.qps) requests a second: "
             + "what the cap holds back is counted, users feel neither.\n"

@@ -180,8 +180,8 @@ enum RoleCommand {
         worker.cancelAll()
     }
 
-    /// Lets this process take at most `bytes` more than it has reserved by now: what it reserves at its
-    /// start is bounded by the settings, and costs memory only once it is touched.
+    /// Lets this process take at most `bytes` more than it has reserved by now: what it reserves at
+    /// its start is bounded by the settings, and costs memory only once it is touched.
     private static func limitMemory(_ bytes: Int) {
         let text = Standard.readFile("/proc/self/statm") ?? []
         let words = String(decoding: text, as: UTF8.self).split(separator: " ")

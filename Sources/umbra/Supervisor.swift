@@ -17,8 +17,8 @@ final class Supervisor {
     /// After the drain timeout, what still runs has this long before it is killed.
     static let killAfterMs: UInt64 = 1_000
 
-    /// What the roles are started from: this very binary, even where an upgrade has replaced the file.
-    /// A profiler that runs programs by path (valgrind) names the path instead.
+    /// What the roles are started from: this very binary, even where an upgrade has replaced the
+    /// file. A profiler that runs programs by path (valgrind) names the path instead.
     private let executable =
         getenv("UMBRA_EXECUTABLE").map { String(cString: $0) } ?? "/proc/self/exe"
     let launch: Launch
@@ -124,8 +124,8 @@ final class Supervisor {
                 }
                 do throws(SystemError) {
                     if worker == 0, launch.workers > 1, address.port ?? 0 != 0 {
-                        // A shared port would let a second gateway of the same user take half of the
-                        // connections without a word.
+                        // A shared port would let a second gateway of the same user take half of
+                        // the connections without a word.
                         close(try Socket.listen(on: address, sharesPort: false))
                     }
                     listeners.append(try Socket.listen(on: address, sharesPort: launch.workers > 1))

@@ -26,31 +26,43 @@ import Testing
         Row(name: "new", steps: [], state: .closed, opened: 0),
         Row(name: "two failures", steps: [.bad, .bad], state: .closed, opened: 0),
         Row(name: "three failures", steps: [.bad, .bad, .bad, .refused], state: .open, opened: 1),
-        Row(name: "not in a row", steps: [.bad, .bad, .good, .bad, .bad], state: .closed, opened: 0),
-        Row(name: "abandoned ones count for nothing", steps: [.bad, .bad, .nothing, .bad, .refused],
+        Row(
+            name: "not in a row", steps: [.bad, .bad, .good, .bad, .bad], state: .closed, opened: 0),
+        Row(
+            name: "abandoned ones count for nothing",
+            steps: [.bad, .bad, .nothing, .bad, .refused],
             state: .open, opened: 1),
-        Row(name: "still open", steps: [.bad, .bad, .bad, .wait(999), .refused], state: .open,
+        Row(
+            name: "still open", steps: [.bad, .bad, .bad, .wait(999), .refused], state: .open,
             opened: 1),
-        Row(name: "probe under way", steps: [.bad, .bad, .bad, .wait(1_000), .begin, .refused],
+        Row(
+            name: "probe under way", steps: [.bad, .bad, .bad, .wait(1_000), .begin, .refused],
             state: .halfOpen, opened: 1),
-        Row(name: "good probe", steps: [.bad, .bad, .bad, .wait(1_000), .good, .bad, .bad],
+        Row(
+            name: "good probe", steps: [.bad, .bad, .bad, .wait(1_000), .good, .bad, .bad],
             state: .closed, opened: 1),
-        Row(name: "bad probe", steps: [.bad, .bad, .bad, .wait(1_000), .bad, .wait(1_999), .refused],
+        Row(
+            name: "bad probe",
+            steps: [.bad, .bad, .bad, .wait(1_000), .bad, .wait(1_999), .refused],
             state: .open, opened: 2),
-        Row(name: "second probe",
+        Row(
+            name: "second probe",
             steps: [.bad, .bad, .bad, .wait(1_000), .bad, .wait(2_000), .good, .bad],
             state: .closed, opened: 2),
-        Row(name: "doubling ends",
+        Row(
+            name: "doubling ends",
             steps: [
                 .bad, .bad, .bad, .wait(1_000), .bad, .wait(2_000), .bad, .wait(4_000), .bad,
                 .wait(3_999), .refused, .wait(1), .begin,
             ], state: .halfOpen, opened: 4),
-        Row(name: "the first time again after a good probe",
+        Row(
+            name: "the first time again after a good probe",
             steps: [
                 .bad, .bad, .bad, .wait(1_000), .bad, .wait(2_000), .good, .bad, .bad, .bad,
                 .wait(999), .refused, .wait(1), .begin,
             ], state: .halfOpen, opened: 3),
-        Row(name: "abandoned probe", steps: [.bad, .bad, .bad, .wait(1_000), .nothing, .begin],
+        Row(
+            name: "abandoned probe", steps: [.bad, .bad, .bad, .wait(1_000), .nothing, .begin],
             state: .halfOpen, opened: 1),
     ]
 

@@ -54,7 +54,8 @@ import Testing
 
     /// Both sides map the same memory by themselves: the second plan finds what the first wrote.
     @Test func twoMappingsSeeOneLink() throws {
-        let memory = try SharedMemory.create(name: "link", byteCount: MirrorLink.byteCount(depth: 16))
+        let memory = try SharedMemory.create(
+            name: "link", byteCount: MirrorLink.byteCount(depth: 16))
         let other = try SharedMemory.map(
             fd: dup(memory.fd), byteCount: memory.byteCount, writable: true)
         var plan = MemoryPlan(base: memory.base)

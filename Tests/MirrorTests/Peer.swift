@@ -96,19 +96,22 @@ extension Rig {
     /// Waits for the next connection.
     func accept(_ server: PeerServer) throws -> Peer {
         var peer: Peer?
-        try #require(turn {
-            peer = server.accept()
-            return peer != nil
-        })
+        try #require(
+            turn {
+                peer = server.accept()
+                return peer != nil
+            })
         return try #require(peer)
     }
 
     /// Waits until the peer has got `count` whole heads (bodies not counted).
     func heads(_ count: Int, _ peer: Peer) throws {
-        try #require(turn {
-            peer.read()
-            return peer.text.split(separator: "\r\n\r\n", omittingEmptySubsequences: false).count
-                > count
-        })
+        try #require(
+            turn {
+                peer.read()
+                return peer.text.split(separator: "\r\n\r\n", omittingEmptySubsequences: false)
+                    .count
+                    > count
+            })
     }
 }

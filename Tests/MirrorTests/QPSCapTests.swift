@@ -119,8 +119,8 @@ import Testing
         #expect(history.count > 1_000)
     }
 
-    /// Other processes at every step: `take` reads the clock in its middle, where others may run, and
-    /// they in theirs.
+    /// Other processes at every step: `take` reads the clock in its middle, where others may run,
+    /// and they in theirs.
     @Test(arguments: [1, 2, 3, 4, 5, 6] as [UInt64])
     func interleavedProcesses(_ seed: UInt64) throws {
         let bench = try Bench()

@@ -4,7 +4,8 @@ import Testing
 
 @Suite struct SamplerTests {
     static let rates = [
-        0, 1e-9, 0.001, 0.01, 0.0123, 0.1, 0.25, 1.0 / 3, 0.333, 0.499, 0.5, 0.501, 0.7, 0.9, 0.95, 0.999,
+        0, 1e-9, 0.001, 0.01, 0.0123, 0.1, 0.25, 1.0 / 3, 0.333, 0.499, 0.5, 0.501, 0.7, 0.9, 0.95,
+        0.999,
         0.999_999_999, 1,
     ]
 
@@ -108,9 +109,11 @@ import Testing
 
     /// The same on every worker, instance and after a restart. The hashes were computed apart, in
     /// Python from the definitions of FNV-1a and fmix64.
-    @Test(arguments: [
-        ("", 0xefd01f60ba992926), ("a", 0x82a2a958a9bece5b), ("user-42", 0xa39532c7ab051e8d), ("2f9c1a60-aaaa", 0xd5166d50ce15e4c2),
-    ] as [(String, UInt64)])
+    @Test(
+        arguments: [
+            ("", 0xefd01f60ba992926), ("a", 0x82a2a958a9bece5b), ("user-42", 0xa39532c7ab051e8d),
+            ("2f9c1a60-aaaa", 0xd5166d50ce15e4c2),
+        ] as [(String, UInt64)])
     func stickyKnownAnswers(_ key: String, _ hash: UInt64) {
         let share = Double(hash % Sampler.steps)
         #expect(!isPicked(key, share / 1e9))

@@ -63,7 +63,8 @@ import Testing
             + "Accept: */*\r\nX-Forwarded-For: 1.2.3.4\r\nVia: 1.1 umbra\r\nX-Request-Id: r1\r\n\r\n"
         #expect(
             Self.clean(head)
-                == String(decoding: head.utf8.dropLast(2), as: UTF8.self) + "X-Umbra-Shadow: true\r\n"
+                == String(decoding: head.utf8.dropLast(2), as: UTF8.self)
+                + "X-Umbra-Shadow: true\r\n"
                 + "X-Umbra-Shadow-Id: 01920000-0000-7abc-8123-456789abcdef\r\n\r\n")
     }
 
@@ -77,12 +78,14 @@ import Testing
         #expect(chunked.contains("\r\nTransfer-Encoding: chunked\r\n"))
         #expect(chunked.contains("\r\nTrailer: X-Sum\r\n"))
         #expect(!chunked.contains("Content-Length"))
-        let none = try #require(Self.clean("GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n"))
+        let none = try #require(
+            Self.clean("GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n"))
         #expect(!none.contains("Content-Length"))
     }
 
     static let secretFields = [
-        "Authorization", "authorization", "AUTHORIZATION", "Proxy-Authorization", "Cookie", "Cookie2",
+        "Authorization", "authorization", "AUTHORIZATION", "Proxy-Authorization", "Cookie",
+        "Cookie2",
         "Set-Cookie", "X-Api-Key", "X_API_KEY", "Api-Key", "ApiKey", "X-ApiKey", "X-Auth-Token",
         "X-Auth-User", "X-Authorization", "X-Forwarded-Authorization", "Authentication",
         "X-CSRF-Token", "X-XSRF-TOKEN", "X-Csrftoken", "X-Amz-Security-Token", "X-Goog-Api-Key",
@@ -150,7 +153,8 @@ import Testing
     }
 
     @Test func bearerValuesDoNotLeaveUnderAnyName() {
-        #expect(Self.fields(of: ["X-Upstream: bEaReR abc", "X-Story: bearers"]) == ["X-Story: bearers"])
+        #expect(
+            Self.fields(of: ["X-Upstream: bEaReR abc", "X-Story: bearers"]) == ["X-Story: bearers"])
     }
 
     @Test func endlessNamesDoNotLeave() {
@@ -195,8 +199,10 @@ import Testing
         ("/a?id_token=1&refresh_token=2&accessToken=3", "/a?id_token=&refresh_token=&accessToken="),
         ("/a?my_secret=1&my_key=2&x_token=3", "/a?my_secret=&my_key=&x_token="),
         ("/a?subscriptionKey=1", "/a?subscriptionKey="),
-        ("/a?X-Amz-Signature=1&X-Amz-Credential=2&X-Amz-Security-Token=3&X-Amz-Date=4",
-            "/a?X-Amz-Signature=&X-Amz-Credential=&X-Amz-Security-Token=&X-Amz-Date=4"),
+        (
+            "/a?X-Amz-Signature=1&X-Amz-Credential=2&X-Amz-Security-Token=3&X-Amz-Date=4",
+            "/a?X-Amz-Signature=&X-Amz-Credential=&X-Amz-Security-Token=&X-Amz-Date=4"
+        ),
         ("/a?AWSAccessKeyId=1", "/a?AWSAccessKeyId="),
         ("/a?oauth_nonce=1", "/a?oauth_nonce="),
         ("/a?user[password]=1&token[]=2&a.secret=3", "/a?user[password]=&token[]=&a.secret="),
@@ -206,19 +212,26 @@ import Testing
         ("/a?token=abc?token=def/&y=2", "/a?token=&y=2"),
         ("/a;jsessionid=ABC/b;v=1?x=1", "/a;jsessionid=/b;v=1?x=1"),
         ("/a;JSESSIONID=ABC?x=1", "/a;JSESSIONID=?x=1"),
-        ("/a?next=https%3A%2F%2Fb%2F%3Ftoken%3Dabc%26y%3D1&z=2",
-            "/a?next=https%3A%2F%2Fb%2F%3Ftoken%3D%26y%3D1&z=2"),
+        (
+            "/a?next=https%3A%2F%2Fb%2F%3Ftoken%3Dabc%26y%3D1&z=2",
+            "/a?next=https%3A%2F%2Fb%2F%3Ftoken%3D%26y%3D1&z=2"
+        ),
         ("/a?next=https://u:p@b/c&z=2", "/a?next=https://b/c&z=2"),
         ("/a?next=https%3A%2F%2Fu%3Ap%40b%2Fc%3Fx&z=2", "/a?next=https%3A%2F%2Fb%2Fc%3Fx&z=2"),
         ("/a?next=/b?token=abc", "/a?next=/b?token="),
-        ("/a?max_tokens=5&zip_code=1&monkey=2&keys=3&keyword=4",
-            "/a?max_tokens=5&zip_code=1&monkey=2&keys=3&keyword=4"),
+        (
+            "/a?max_tokens=5&zip_code=1&monkey=2&keys=3&keyword=4",
+            "/a?max_tokens=5&zip_code=1&monkey=2&keys=3&keyword=4"
+        ),
         ("/token/abc?x=%zz&%=1&=2", "/token/abc?x=%zz&%=1&=2"),
         ("/a?%74%6f%6b%65%6=abc", "/a?%74%6f%6b%65%6=abc"),
         ("http://other.test/a?token=abc", "/a?token="),
         ("http://other.test?token=abc", "/?token="),
         ("http://other.test", "/"),
-        ("/a?" + String(repeating: "n", count: 300) + "=abc", "/a?" + String(repeating: "n", count: 300) + "="),
+        (
+            "/a?" + String(repeating: "n", count: 300) + "=abc",
+            "/a?" + String(repeating: "n", count: 300) + "="
+        ),
     ]
 
     @Test(arguments: targets)
@@ -245,10 +258,14 @@ import Testing
         ("Referer: https://a.test/x;jsessionid=1/y", "Referer: https://a.test/x;jsessionid=/y"),
         ("X-Original-URI: /a?code=1&x=2", "X-Original-URI: /a?code=&x=2"),
         ("X-Original-URL:/a;jsessionid=1", "X-Original-URL: /a;jsessionid="),
-        ("Link: <https://a/?token=b>; rel=next, <https://c/?key=d>; rel=x",
-            "Link: <https://a/?token=>; rel=next, <https://c/?key=>; rel=x"),
-        ("User-Agent: Bot/1.0 (+http://bot.test/about?x=1)",
-            "User-Agent: Bot/1.0 (+http://bot.test/about?x=1)"),
+        (
+            "Link: <https://a/?token=b>; rel=next, <https://c/?key=d>; rel=x",
+            "Link: <https://a/?token=>; rel=next, <https://c/?key=>; rel=x"
+        ),
+        (
+            "User-Agent: Bot/1.0 (+http://bot.test/about?x=1)",
+            "User-Agent: Bot/1.0 (+http://bot.test/about?x=1)"
+        ),
         ("Accept: text/html;key=1;q=0.9", "Accept: text/html;key=1;q=0.9"),
         ("X-Q: is it? yes; token=1", "X-Q: is it? yes; token=1"),
         ("Origin: https://a.test", "Origin: https://a.test"),
@@ -257,7 +274,10 @@ import Testing
 
     @Test(arguments: values)
     func secretsInURLsOfValues(_ row: (String, String)) {
-        #expect(Self.fields(of: ["X-Before: 1", row.0, "X-After: 2"]) == ["X-Before: 1", row.1, "X-After: 2"])
+        #expect(
+            Self.fields(of: ["X-Before: 1", row.0, "X-After: 2"]) == [
+                "X-Before: 1", row.1, "X-After: 2",
+            ])
     }
 
     @Test func hostIsAddedWhereThereIsNone() {
@@ -275,7 +295,8 @@ import Testing
     }
 
     @Test func everyTruncationIsRefused() {
-        let head = "GET /a?token=b HTTP/1.1\r\nHost: a\r\nCookie: c\r\nReferer: http://a/?key=1\r\n\r\n"
+        let head =
+            "GET /a?token=b HTTP/1.1\r\nHost: a\r\nCookie: c\r\nReferer: http://a/?key=1\r\n\r\n"
         for count in 0..<head.utf8.count {
             #expect(Self.clean(String(decoding: head.utf8.prefix(count), as: UTF8.self)) == nil)
         }

@@ -17,63 +17,88 @@ import Testing
     }
 
     static let rows: [Row] = [
-        Row(name: "length", answer: "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello",
+        Row(
+            name: "length", answer: "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello",
             result: .ok, status: 200, isKept: true),
-        Row(name: "no content", answer: "HTTP/1.1 204 No Content\r\n\r\n",
+        Row(
+            name: "no content", answer: "HTTP/1.1 204 No Content\r\n\r\n",
             result: .ok, status: 204, isKept: true),
-        Row(name: "304 with a length", answer: "HTTP/1.1 304 X\r\nContent-Length: 10\r\n\r\n",
+        Row(
+            name: "304 with a length", answer: "HTTP/1.1 304 X\r\nContent-Length: 10\r\n\r\n",
             result: .ok, status: 304, isKept: true),
-        Row(name: "404", answer: "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n",
+        Row(
+            name: "404", answer: "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n",
             result: .ok, status: 404, isKept: true),
-        Row(name: "500", answer: "HTTP/1.1 500 Oops\r\nContent-Length: 0\r\n\r\n",
+        Row(
+            name: "500", answer: "HTTP/1.1 500 Oops\r\nContent-Length: 0\r\n\r\n",
             result: .error, status: 500, isKept: true),
-        Row(name: "chunked",
+        Row(
+            name: "chunked",
             answer: "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
                 + "5\r\nhello\r\n0\r\nX-T: 1\r\n\r\n",
             result: .ok, status: 200, isKept: true),
-        Row(name: "close", answer: "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 1\r\n\r\nx",
+        Row(
+            name: "close",
+            answer: "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 1\r\n\r\nx",
             result: .ok, status: 200, isKept: false),
-        Row(name: "HTTP/1.0", answer: "HTTP/1.0 200 OK\r\nContent-Length: 1\r\n\r\nx",
+        Row(
+            name: "HTTP/1.0", answer: "HTTP/1.0 200 OK\r\nContent-Length: 1\r\n\r\nx",
             result: .ok, status: 200, isKept: false),
-        Row(name: "until close", answer: "HTTP/1.1 200 OK\r\n\r\nsome text", closes: true,
+        Row(
+            name: "until close", answer: "HTTP/1.1 200 OK\r\n\r\nsome text", closes: true,
             result: .ok, status: 200, isKept: false),
-        Row(name: "surplus", answer: "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nxy",
+        Row(
+            name: "surplus", answer: "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nxy",
             result: .ok, status: 200, isKept: false),
-        Row(name: "two answers",
+        Row(
+            name: "two answers",
             answer: "HTTP/1.1 204 No\r\n\r\nHTTP/1.1 204 No\r\n\r\n",
             result: .ok, status: 204, isKept: false),
-        Row(name: "interim first",
+        Row(
+            name: "interim first",
             answer: "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Hints\r\nLink: x\r\n\r\n"
                 + "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
             result: .ok, status: 200, isKept: true),
-        Row(name: "interim without end",
+        Row(
+            name: "interim without end",
             answer: String(repeating: "HTTP/1.1 102 Processing\r\n\r\n", count: 17),
             result: .error, status: 0, isKept: false),
-        Row(name: "101", answer: "HTTP/1.1 101 Switching\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n",
+        Row(
+            name: "101",
+            answer: "HTTP/1.1 101 Switching\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n",
             result: .error, status: 0, isKept: false),
-        Row(name: "garbage", answer: "SSH-2.0-OpenSSH_9.2\r\n", result: .error, status: 0,
+        Row(
+            name: "garbage", answer: "SSH-2.0-OpenSSH_9.2\r\n", result: .error, status: 0,
             isKept: false),
-        Row(name: "two lengths",
+        Row(
+            name: "two lengths",
             answer: "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nxx",
             result: .error, status: 0, isKept: false),
-        Row(name: "bad chunk",
+        Row(
+            name: "bad chunk",
             answer: "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n",
             result: .error, status: 200, isKept: false),
-        Row(name: "cut head", answer: "HTTP/1.1 200 OK\r\nContent-Le", closes: true,
+        Row(
+            name: "cut head", answer: "HTTP/1.1 200 OK\r\nContent-Le", closes: true,
             result: .error, status: 0, isKept: false),
-        Row(name: "cut content", answer: "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhello",
+        Row(
+            name: "cut content", answer: "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhello",
             closes: true, result: .error, status: 200, isKept: false),
-        Row(name: "cut chunk",
+        Row(
+            name: "cut chunk",
             answer: "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhel", closes: true,
             result: .error, status: 200, isKept: false),
         Row(name: "no answer", answer: "", closes: true, result: .error, status: 0, isKept: false),
-        Row(name: "endless head",
+        Row(
+            name: "endless head",
             answer: "HTTP/1.1 200 OK\r\nX: " + String(repeating: "x", count: 70 << 10),
             result: .error, status: 0, isKept: false),
-        Row(name: "too long by its word",
+        Row(
+            name: "too long by its word",
             answer: "HTTP/1.1 200 OK\r\nContent-Length: 99999999\r\n\r\n",
             result: .error, status: 200, isKept: false),
-        Row(name: "too long in fact",
+        Row(
+            name: "too long in fact",
             answer: "HTTP/1.1 200 OK\r\n\r\n" + String(repeating: "x", count: 80 << 10),
             result: .error, status: 200, isKept: false),
     ]

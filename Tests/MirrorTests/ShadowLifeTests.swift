@@ -202,8 +202,8 @@ import Testing
         #expect(rig.gauge(.connects) == 1)
     }
 
-    /// Random copies, peers and times, then the end: each ticket comes back exactly once, blocks and
-    /// connections with it.
+    /// Random copies, peers and times, then the end: each ticket comes back exactly once, blocks
+    /// and connections with it.
     @Test(arguments: 1...20 as ClosedRange<UInt64>)
     func everyTicketComesBackOnce(_ seed: UInt64) throws {
         var random = FastRandom(seed: seed)
@@ -224,7 +224,8 @@ import Testing
         let answers = [
             Self.ok, Self.ok, Self.ok, "HTTP/1.1 500 X\r\nContent-Length: 2\r\n\r\nno",
             "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
-            "HTTP/1.1 200 OK\r\n\r\n", "HTTP/1.1 100 Continue\r\n\r\n", "HTTP/1.1 20", "rubbish\r\n",
+            "HTTP/1.1 200 OK\r\n\r\n", "HTTP/1.1 100 Continue\r\n\r\n", "HTTP/1.1 20",
+            "rubbish\r\n",
             "HTTP/1.1 503 X\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n",
         ]
         for _ in 0..<800 {
@@ -301,10 +302,12 @@ final class Thread {
 
     init(_ run: @escaping @Sendable () -> Void) {
         let body = Unmanaged.passRetained(Body(run)).toOpaque()
-        pthread_create(&thread, nil, { body in
-            Unmanaged<Body>.fromOpaque(body!).takeRetainedValue().run()
-            return nil
-        }, body)
+        pthread_create(
+            &thread, nil,
+            { body in
+                Unmanaged<Body>.fromOpaque(body!).takeRetainedValue().run()
+                return nil
+            }, body)
     }
 
     func join() { pthread_join(thread, nil) }

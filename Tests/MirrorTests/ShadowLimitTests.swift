@@ -308,7 +308,9 @@ import Testing
         push { $0.headBytes += 1 }
         push { $0.bodyBytes = .max }
         push { $0.headBytes = 0 }
-        push { $0.headBytes -= 1; $0.bodyBytes = 1 }
+        push {
+            $0.headBytes -= 1; $0.bodyBytes = 1
+        }
         let good = slices[0]
         slices[0].slot = 1_024
         push { _ in }

@@ -22,11 +22,12 @@ import Testing
         -> (head: String, content: [UInt8])
     {
         var split = 0
-        try #require(rig.turn {
-            peer.read(atMost: step)
-            if split == 0, let end = firstEmptyLine(peer.received) { split = end }
-            return split > 0 && peer.received.count >= split + count
-        })
+        try #require(
+            rig.turn {
+                peer.read(atMost: step)
+                if split == 0, let end = firstEmptyLine(peer.received) { split = end }
+                return split > 0 && peer.received.count >= split + count
+            })
         return (
             String(decoding: peer.received[..<split], as: UTF8.self), Array(peer.received[split...])
         )
@@ -126,7 +127,9 @@ import Testing
         let back = try rig.next()
         let id = String(back.shadowID.0, radix: 16)
         let padded = String(repeating: "0", count: 16 - id.count) + id
-        #expect(peer.text.contains("\r\nX-Umbra-Shadow: true\r\nX-Umbra-Shadow-Id: \(padded.prefix(8))-"))
+        #expect(
+            peer.text.contains(
+                "\r\nX-Umbra-Shadow: true\r\nX-Umbra-Shadow-Id: \(padded.prefix(8))-"))
     }
 
     @Test func earlyAnswerEndsTheConnection() throws {

@@ -1,9 +1,9 @@
 import CLinux
 import CoreLoop
 
-/// All content that is sent in a simulation: every body is a run of these bytes, found by the number
-/// of the message that it belongs to. A byte of another message, or one too many or too few, is
-/// then found by one `memcmp`.
+/// All content that is sent in a simulation: every body is a run of these bytes, found by the
+/// number of the message that it belongs to. A byte of another message, or one too many or too few,
+/// is then found by one `memcmp`.
 enum Content {
     /// The longest body, and the runs' starts: 2^20 of them.
     static let bodyBytesMax = 4 << 20

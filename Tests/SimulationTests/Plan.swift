@@ -158,7 +158,8 @@ struct WorldPlan {
         }
     }
 
-    /// One client's connections: the requests of each, and after how many bytes the client goes away.
+    /// One client's connections: the requests of each, and after how many bytes the client goes
+    /// away.
     mutating func clientPlan(firstID: Int) -> ClientPlan {
         var plan = ClientPlan()
         plan.readShare = rng.one(of: [5, 40, 90, 90])
@@ -184,12 +185,15 @@ struct WorldPlan {
     }
 
     private mutating func request(_ id: Int) -> RequestPlan {
-        let method = rng.one(of: ["GET", "GET", "GET", "HEAD", "OPTIONS", "POST", "POST", "PUT", "PATCH"])
+        let method = rng.one(of: [
+            "GET", "GET", "GET", "HEAD", "OPTIONS", "POST", "POST", "PUT", "PATCH",
+        ])
         var plan = RequestPlan(id: id, method: method, route: rng.below(3))
         plan.isHTTP10 = rng.chance(12)
         plan.keepAlive = !rng.chance(12)
         if rng.chance(6) {
-            plan.padding = rng.one(of: [settings.runtime.blockBytes - 300, 6_000, 20_000])
+            plan.padding =
+                rng.one(of: [settings.runtime.blockBytes - 300, 6_000, 20_000])
                 + rng.below(100)
         }
         let wantsBody = method == "POST" || method == "PUT" || method == "PATCH" || rng.chance(10)

@@ -68,8 +68,8 @@ enum SmallBuffers {
         var bytes: Int32 = 16_384
         setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &bytes, 4)
         setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &bytes, 4)
-        // Loopback's segments of 64 KiB do not fit into such a window: the kernel would then send by
-        // its probe timer alone.
+        // Loopback's segments of 64 KiB do not fit into such a window: the kernel would then send
+        // by its probe timer alone.
         var segment: Int32 = 1_400
         setsockopt(fd, Int32(IPPROTO_TCP), TCP_MAXSEG, &segment, 4)
     }

@@ -17,7 +17,8 @@ struct Fate {
     var isAnswered = false
 }
 
-/// A client with its script. It reads what it gets and compares it with what its requests shall get.
+/// A client with its script. It reads what it gets and compares it with what its requests shall
+/// get.
 final class SimClient {
     private unowned let world: World
     private let plan: ClientPlan
@@ -80,7 +81,8 @@ final class SimClient {
         if plan.smallBuffers { SmallBuffers.set(fd) }
         // A piece that waits for an acknowledgement would wait in real time.
         if !world.address.isUnix { Socket.setNoDelay(fd) }
-        if world.address.withSockaddr({ CLinux.connect(fd, $0, $1) }) != 0, lastErrno != EINPROGRESS {
+        if world.address.withSockaddr({ CLinux.connect(fd, $0, $1) }) != 0, lastErrno != EINPROGRESS
+        {
             // A full backlog of a Unix socket: later again.
             close(fd)
             fd = -1
@@ -258,7 +260,8 @@ final class SimClient {
         let request = script.requests[answered]
         if isGatewayAnswer {
             let body = String(decoding: reader.free, as: UTF8.self)
-            if request.method != "HEAD", !body.hasPrefix("{\"error\": {") || !body.hasSuffix("}}\n") {
+            if request.method != "HEAD", !body.hasPrefix("{\"error\": {") || !body.hasSuffix("}}\n")
+            {
                 world.fail("client: the gateway's answer: \(body)")
             }
         } else {
@@ -297,9 +300,11 @@ final class SimClient {
             // may overtake the answer.
             let isAnnounced = willClose && (!isInAnswer || !isClean && queued > answered + 1)
             // The reset that cuts a later answer off takes this one with it.
-            let isDragged = !isClean && script.requests[answered..<queued].contains {
-                world.isExcused($0.id)
-            }
+            let isDragged =
+                !isClean
+                && script.requests[answered..<queued].contains {
+                    world.isExcused($0.id)
+                }
             if !isDragged, !isAnnounced, !world.mayCut(request.id) {
                 world.fail("client: cut off (\(isClean ? "end" : "reset")), \(request); \(state)")
             }

@@ -33,7 +33,9 @@ final class SimPrimary {
         guard !connections.isEmpty else { return }
         let index = dice.below(connections.count)
         connections[index].act(&dice, isEager: false)
-        if !world.calm, dice.chance(3) { connections[index].closeIfIdle(withReset: dice.chance(30)) }
+        if !world.calm, dice.chance(3) {
+            connections[index].closeIfIdle(withReset: dice.chance(30))
+        }
         sweep()
     }
 
@@ -277,7 +279,8 @@ final class PrimaryConnection {
         case .badChunk: (isCut, afterOut) = (plan.framing == .chunked, .close)
         default: isCut = false
         }
-        // Nothing to cut: the answer is whole, and the connection's end is all there is of the fault.
+        // Nothing to cut: the answer is whole, and the connection's end is all there is of the
+        // fault.
         if isCut, count == 0, plan.framing != .chunked { (isCut, afterOut) = (false, .close) }
         if isCut { count /= 2 }
         switch plan.framing {

@@ -219,7 +219,8 @@ private final class ShadowPeer {
             out.add(Content.bytes, Content.bodyBytesMax)
             closesBehind = true
         case .busy:
-            out.add("HTTP/1.1 503 Busy\r\nRetry-After: \(dice.below(3))\r\nContent-Length: 0\r\n\r\n")
+            out.add(
+                "HTTP/1.1 503 Busy\r\nRetry-After: \(dice.below(3))\r\nContent-Length: 0\r\n\r\n")
         case .closing: end()
         }
     }

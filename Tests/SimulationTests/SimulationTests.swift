@@ -53,9 +53,12 @@ enum CurrentSeed {
         if getenv("SWIFT_BACKTRACE") != nil { return }
         for number in [SIGILL, SIGTRAP, SIGSEGV, SIGBUS, SIGABRT] {
             signal(number) { number in
-                let text = "\nseed \(CurrentSeed.value) trapped; repeat: "
+                let text =
+                    "\nseed \(CurrentSeed.value) trapped; repeat: "
                     + CurrentSeed.command(CurrentSeed.value) + "\n"
-                _ = text.utf8.withContiguousStorageIfAvailable { write(2, $0.baseAddress, $0.count) }
+                _ = text.utf8.withContiguousStorageIfAvailable {
+                    write(2, $0.baseAddress, $0.count)
+                }
                 signal(number, nil)
                 raise(number)
             }

@@ -13,9 +13,11 @@ struct WireHead {
         line = lines[0]
         for text in lines.dropFirst() where !text.isEmpty {
             guard let colon = text.firstIndex(of: ":") else { continue }
-            fields.append((
-                name: text[..<colon].lowercased(),
-                value: text[text.index(after: colon)...].trimmed))
+            fields.append(
+                (
+                    name: text[..<colon].lowercased(),
+                    value: text[text.index(after: colon)...].trimmed
+                ))
         }
     }
 

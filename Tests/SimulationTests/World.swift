@@ -6,8 +6,8 @@ import Upstream
 
 @testable import Proxy
 
-/// A gateway with its clients, its primary and its shadows, in one thread. The seed decides who acts
-/// next and what time it is; the sockets are real.
+/// A gateway with its clients, its primary and its shadows, in one thread. The seed decides who
+/// acts next and what time it is; the sockets are real.
 final class World {
     let seed: UInt64
     let plan: WorldPlan
@@ -57,7 +57,9 @@ final class World {
         wake = try Wake.create()
         // Addresses come last: they are not known before the peers listen.
         let primaryListener = try Listening(wanted("p"))
-        let shadowListeners = try plan.settings.shadows.indices.map { try Listening(wanted("s\($0)")) }
+        let shadowListeners = try plan.settings.shadows.indices.map {
+            try Listening(wanted("s\($0)"))
+        }
         plan.settings.targets = [primaryListener.target("primary")]
         for (index, listening) in shadowListeners.enumerated() {
             plan.settings.targets.append(listening.target("shadow-\(index)"))
@@ -365,7 +367,9 @@ extension World {
                     fail("eligible \(eligible) is not sampled + not sampled")
                 }
                 sampled += lane.value(.sampled)
-                guard let settings = route.lanes.first(where: { $0.shadow == shadow }) else { continue }
+                guard let settings = route.lanes.first(where: { $0.shadow == shadow }) else {
+                    continue
+                }
                 let expected = settings.sampleRate * Double(eligible)
                 if settings.sampleBy == .request,
                     abs(Double(lane.value(.sampled)) - expected) >= 1 + 1e-6
@@ -400,7 +404,9 @@ extension World {
             var storage = sockaddr_storage()
             var length = socklen_t(MemoryLayout<sockaddr_storage>.size)
             let result = withUnsafeMutablePointer(to: &storage) {
-                $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { getpeername(fd, $0, &length) }
+                $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+                    getpeername(fd, $0, &length)
+                }
             }
             guard result == 0, storage.ss_family == sa_family_t(AF_INET) else { continue }
             let peer = withUnsafePointer(to: &storage) {
