@@ -47,7 +47,10 @@ extension ProxyWorker {
             if client.pointee.state == .lingering || client.pointee.fd < 0 { return }
         }
         if hasQueueRoom(client.pointee.out), client.pointee.upstream >= 0 {
-            driveUpstream(Int(client.pointee.upstream))
+            let upstream = Int(client.pointee.upstream)
+            // Its time stood still while the client was slow, and it may have nothing more to say.
+            if upstreams[upstream].pointee.state == .active { awaitAnswer(upstream) }
+            driveUpstream(upstream)
         }
         if client.pointee.fd >= 0, client.pointee.state != .finishing { driveClient(slot) }
     }

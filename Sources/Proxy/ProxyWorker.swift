@@ -120,8 +120,9 @@ public final class ProxyWorker {
         largeHeads = LargeHeads(bytesEach: settings.limits.headBytes)
         batch = Batch()
         headParts = .allocate(capacity: ProxyLimits.headPartsMax)
-        again = .allocate(capacity: 2 * connections)
-        againBefore = .allocate(capacity: 2 * connections)
+        // A slot may be in the list twice: for a connection that has ended since, and for the next.
+        again = .allocate(capacity: 4 * connections)
+        againBefore = .allocate(capacity: 4 * connections)
         let slot = blocks.take()
         blocks.pointer(slot).storeBytes(of: 0x0A0D, as: UInt16.self)
         crlf = Slice(slot: slot, offset: 0, count: 2)
@@ -291,7 +292,11 @@ public final class ProxyWorker {
     func schedule(upstream slot: Int, ms: Int) {
         timers.schedule(clients.capacity + slot, at: now.adding(ms: ms))
     }
-    func pause(client slot: Int) { timers.pause(slot) }
+    /// Takes a client's deadline back, unless answer bytes wait for the client: that one stays, or
+    /// nothing would ever end an exchange whose client reads no more.
+    func pause(client slot: Int) {
+        if !clients[slot].pointee.flags.contains(.writeTimer) { timers.pause(slot) }
+    }
 }
 
 /// Slices collected for one send, with the vectors that the kernel takes.
@@ -401,7 +406,8 @@ final class LargeHeads {
     private var free: [Int32]
 
     init(bytesEach: Int) {
-        byteCount = bytesEach + ProxyLimits.headGrowthMax
+        // Trailer sections are gathered here too, however small heads are to be.
+        byteCount = max(bytesEach, HTTP.Limits.trailerBytesMax) + ProxyLimits.headGrowthMax
         buffers = Array(repeating: nil, count: ProxyLimits.largeHeadsMax)
         free = (0..<Int32(ProxyLimits.largeHeadsMax)).reversed()
     }

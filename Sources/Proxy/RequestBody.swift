@@ -38,9 +38,10 @@ extension ProxyWorker {
                 log?.awaitShadows(client.pointee.log, copies)
             }
         }
-        if client.pointee.upstream >= 0 {
-            schedule(upstream: Int(client.pointee.upstream), ms: settings.limits.answerTimeoutMs)
-        }
+        let upstream = Int(client.pointee.upstream)
+        // While it connects, the connect's own deadline stands: a host that drops every packet would
+        // otherwise hold the client for as long as an answer may take.
+        if upstream >= 0, upstreams[upstream].pointee.state != .connecting { awaitAnswer(upstream) }
     }
 
     /// Moves the request's body on: from the socket through blocks to the upstream, as far as both

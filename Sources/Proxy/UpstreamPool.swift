@@ -23,7 +23,8 @@ extension ProxyWorker {
             }
             timers.pause(clients.capacity + slot)
             upstream.pointee.state = .active
-            upstream.pointee.flags = [.reused]
+            upstream.pointee.flags.formIntersection([.queuedAgain])
+            upstream.pointee.flags.insert(.reused)
             upstream.pointee.interimAnswers = 0
             upstream.pointee.chunks = ChunkedReader()
             counters.add(.upstreamReused)
@@ -268,7 +269,9 @@ extension ProxyWorker {
             else { return }
             let client = Int(upstream.pointee.client)
             if !clients[client].pointee.flags.contains(.requestRead) {
-                schedule(client: client, ms: bodyTimeoutMs)
+                if !clients[client].pointee.flags.contains(.writeTimer) {
+                    schedule(client: client, ms: bodyTimeoutMs)
+                }
                 pumpRequest(client)
             }
         case .tunnel:

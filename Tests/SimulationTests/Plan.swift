@@ -97,7 +97,7 @@ struct WorldPlan {
         isTight = rng.chance(25)
         isHasty = rng.chance(25)
         hasShadowDeaths = rng.chance(30)
-        usesUnixSockets = rng.chance(20)
+        usesUnixSockets = rng.chance(50)
         hasLog = rng.chance(25)
         clientCount = rng.within(1...8)
         steps = rng.within(200...1_500)

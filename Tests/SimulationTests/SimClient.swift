@@ -224,7 +224,8 @@ final class SimClient {
             framing = .none
             expectedBytes = 0
         } else if head.value("transfer-encoding") == "chunked" {
-            if answer.framing != .chunked || request.isHTTP10 {
+            // What a close ends at the primary is sent in chunks: a cut is then seen to be one.
+            if answer.framing == .length || request.isHTTP10 {
                 return world.fail("client: chunked framing: \(head.text)")
             }
             framing = .chunked
@@ -235,6 +236,7 @@ final class SimClient {
             framing = .length(length)
         } else {
             if answer.framing == .length { return world.fail("client: no length: \(head.text)") }
+            if !request.isHTTP10 { return world.fail("client: until close: \(head.text)") }
             framing = .untilClose
             willClose = true
         }
@@ -265,7 +267,10 @@ final class SimClient {
                 world.fail("client: the gateway's answer: \(body)")
             }
         } else {
-            if reader.contentBytes != expectedBytes {
+            // A Unix socket knows no reset: what the primary cut off there looks whole to everybody.
+            let mayBeShort = world.plan.usesUnixSockets && request.answer.framing == .untilClose
+                && world.isExcused(request.id)
+            if reader.contentBytes != expectedBytes, !mayBeShort {
                 world.fail("client: \(reader.contentBytes) bytes, \(request)")
             }
             let trailers = request.answer.framing == .chunked ? request.answer.trailers : ""

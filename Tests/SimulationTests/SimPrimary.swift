@@ -102,16 +102,15 @@ final class PrimaryConnection {
         guard !isOver, current == nil, out.isEmpty, reader.isBetweenMessages, !hasUnread,
             let lastServed
         else { return }
+        world.idleCloses += 1
         // A reset takes back what the kernel still holds of an answer.
         end(withReset: withReset && world.fates[lastServed]!.isAnswered)
     }
 
     func act(_ dice: inout Dice, isEager: Bool) {
         guard !isOver, !isStuck else { return }
-        if owesSurplus, current == nil, !hasUnread, dice.chance(30) {
-            owesSurplus = false
-            out.add(Self.evil)
-        }
+        if owesSurplus, current == nil, dice.chance(30) { sendSurplus() }
+        if isOver { return }
         if !out.isEmpty {
             guard let sent = out.send(to: fd, atMost: isEager ? 1 << 20 : dice.within(1...100_000))
             else { return end() }
@@ -195,7 +194,7 @@ final class PrimaryConnection {
         if head.value("cookie") != "a=\(RequestPlan.canary)3" { return "cookie" }
         if head.value("te") != nil || head.value("x-hop") != nil { return "hop-by-hop" }
         if head.value("connection") != nil { return "Connection" }
-        if head.values("via") != ["1.1 umbra"] { return "Via" }
+        if head.values("via") != ["1.\(plan.isHTTP10 ? 0 : 1) umbra"] { return "Via" }
         if (head.value("x-padding") ?? "").utf8.count != plan.padding { return "padding" }
         let length = head.values("content-length")
         let coding = head.values("transfer-encoding")
@@ -263,8 +262,19 @@ final class PrimaryConnection {
         }
         out.add(head + "\r\n")
         addBody(request, &dice)
-        if plan.surplus == .atOnce, plan.fault == .none { out.add(Self.evil) }
-        if plan.surplus == .later, plan.fault == .none, plan.keepAlive { owesSurplus = true }
+        // Only over Unix sockets, where it is there before the gateway can send another request: what
+        // crosses one on its way is an answer to all who see it.
+        if plan.fault == .none, plan.keepAlive, world.plan.usesUnixSockets {
+            owesSurplus = plan.surplus != .none
+        }
+    }
+
+    /// Sends an answer that nobody asked for.
+    private func sendSurplus() {
+        owesSurplus = false
+        guard !hasUnread else { return }
+        out.add(Self.evil)
+        if out.send(to: fd, atMost: 1_000) == nil || !out.isEmpty { end() }
     }
 
     private func addBody(_ request: RequestPlan, _ dice: inout Dice) {
@@ -304,7 +314,10 @@ final class PrimaryConnection {
 
     private func answerIsOut() {
         switch afterOut {
-        case .nothing: if current != nil, hasAnswered, isWhole { exchangeEnded() }
+        case .nothing:
+            let sendsAtOnce = current?.answer.surplus == .atOnce
+            if current != nil, hasAnswered, isWhole { exchangeEnded() }
+            if owesSurplus, sendsAtOnce, current == nil { sendSurplus() }
         case .close: end()
         case .reset: end(withReset: true)
         case .stick: isStuck = true

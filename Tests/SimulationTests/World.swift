@@ -34,6 +34,8 @@ final class World {
     private let logFD: Int32
     private var shadowWorker: ShadowWorker?
     private var primary: SimPrimary!
+    /// Idle connections that the primary has closed. Over TCP the end may cross a request.
+    var idleCloses = 0
     private var shadows: [SimShadow] = []
     private var clients: [SimClient] = []
     private var watch: SendWatch
@@ -197,7 +199,8 @@ final class World {
     func isExcused(_ id: Int) -> Bool { fates[id]!.excuse != nil }
 
     func mayRefuse(_ status: Int) -> Bool {
-        (plan.isTight && status != 504) || (plan.isHasty && (status == 408 || status == 504))
+        let mayCross = idleCloses > 0 && !plan.usesUnixSockets
+        return (mayCross && status == 502) || (plan.isTight && status != 504) || (plan.isHasty && (status == 408 || status == 504))
     }
 
     func route(of request: RequestPlan) -> RouteSettings {
@@ -313,7 +316,7 @@ extension World {
         }
         var rounds = 0
         while !allDone, !hasFailed {
-            now = now.adding(ms: calm ? 100_000 : 5_000)
+            now = now.adding(ms: plan.isHasty ? 5_000 : 100_000)
             untilQuiet(idleRounds: calm ? 60 : 8)
             rounds += 1
             if getenv("UMBRA_SHOW") != nil {
