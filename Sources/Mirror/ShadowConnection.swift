@@ -24,6 +24,8 @@ struct ShadowConnection: BitwiseCopyable {
     /// Which of the target's addresses it goes to, and how many were tried for this copy.
     var address = 0
     var addressesTried = 0
+    /// When it went idle last.
+    var idleSinceNs: UInt64 = 0
     var copy: ShadowCopy
     var answer = ShadowAnswer()
     // Neighbours in the shadow's list of idle connections.

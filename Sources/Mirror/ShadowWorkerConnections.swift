@@ -128,7 +128,10 @@ extension ShadowWorker {
             guard first != ShadowConnection.none else { return nil }
             let slot = Int(first)
             removeIdle(slot)
-            if !Socket.isStale(pool.connections[slot].pointee.fd) {
+            // The turn's events came first: only one that went idle long ago is asked whether it lives.
+            let connection = pool.connections[slot]
+            let idleNs = now.nanoseconds(since: Instant(nanoseconds: connection.pointee.idleSinceNs))
+            if idleNs < ShadowLimits.idleTrustedNs || !Socket.isStale(connection.pointee.fd) {
                 pool.connections[slot].pointee.isReused = true
                 return slot
             }
@@ -148,6 +151,7 @@ extension ShadowWorker {
         else { return close(slot, reset: false) }
         let first = state.pointee.firstIdle
         connection.pointee.phase = .idle
+        connection.pointee.idleSinceNs = now.nanoseconds
         connection.pointee.previousIdle = ShadowConnection.none
         connection.pointee.nextIdle = first
         if first != ShadowConnection.none {

@@ -36,7 +36,12 @@ extension ShadowWorker {
         }
         while true {
             let count = fillVectors(slot)
-            switch Socket.send(connection.pointee.fd, vectors: scratch.vectors, count) {
+            let fd = connection.pointee.fd
+            let outcome =
+                count == 1
+                ? Socket.send(fd, scratch.vectors[0].iov_base!, scratch.vectors[0].iov_len)
+                : Socket.send(fd, vectors: scratch.vectors, count)
+            switch outcome {
             case .bytes(let sent):
                 connection.pointee.copy.sentBytes += sent
                 if connection.pointee.copy.sentBytes == connection.pointee.copy.messageBytes {
