@@ -16,18 +16,21 @@ nonisolated(unsafe) var allocationsTotal = 0
 
 // The linker makes `malloc` another name of this (`--defsym` in Package.swift): the compiler
 // reserves that name for itself.
+/// `malloc(3)`, counted.
 @c(umbra_counted_malloc)
 public func countedMalloc(_ size: Int) -> UnsafeMutableRawPointer? {
     allocationsTotal &+= 1
     return libcMalloc(size)
 }
 
+/// `calloc(3)`, counted.
 @c(calloc)
 public func countedCalloc(_ count: Int, _ size: Int) -> UnsafeMutableRawPointer? {
     allocationsTotal &+= 1
     return libcCalloc(count, size)
 }
 
+/// `realloc(3)`, counted as one allocation, whether or not the memory moves.
 @c(realloc)
 public func countedRealloc(
     _ old: UnsafeMutableRawPointer?, _ size: Int
@@ -36,12 +39,14 @@ public func countedRealloc(
     return libcRealloc(old, size)
 }
 
+/// `aligned_alloc(3)`, counted.
 @c(aligned_alloc)
 public func countedAlignedAlloc(_ alignment: Int, _ size: Int) -> UnsafeMutableRawPointer? {
     allocationsTotal &+= 1
     return libcMemalign(alignment, size)
 }
 
+/// `posix_memalign(3)`, counted; ENOMEM where there is no memory.
 @c(posix_memalign)
 public func countedPosixMemalign(
     _ place: UnsafeMutablePointer<UnsafeMutableRawPointer?>, _ alignment: Int, _ size: Int

@@ -36,6 +36,7 @@ public struct ByteRange: Sendable, Equatable {
     /// Offset behind the last byte.
     @inlinable public var end: Int { Int(offset) + Int(count) }
 
+    /// True where `count` is 0, wherever the run begins.
     @inlinable public var isEmpty: Bool { count == 0 }
 
     /// The bytes of this run in the buffer that was parsed. Traps where the buffer is shorter.

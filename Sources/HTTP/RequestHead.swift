@@ -4,6 +4,7 @@
 /// count from the first byte of the buffer that was parsed, and everything here means something
 /// only after `.complete`. Not for use by two threads.
 public final class RequestHead {
+    /// The bounds that every parse keeps; a head beyond them is `.invalid`.
     public let limits: HeadLimits
     /// The fields in the order of the message.
     public let fields: FieldList
@@ -12,10 +13,13 @@ public final class RequestHead {
     // instructions) for each read by another module; measured 1,800 instructions a request.
     @usableFromInline let facts: UnsafeMutablePointer<RequestFacts>
 
+    /// The method; `.other` for a token that this code does not know, whose bytes are
+    /// `methodRange`.
     public internal(set) var method: Method {
         @inlinable get { facts.pointee.method }
         set { facts.pointee.method = newValue }
     }
+    /// Where the method token stands.
     public internal(set) var methodRange: ByteRange {
         @inlinable get { facts.pointee.methodRange }
         set { facts.pointee.methodRange = newValue }
@@ -25,6 +29,7 @@ public final class RequestHead {
         @inlinable get { facts.pointee.target }
         set { facts.pointee.target = newValue }
     }
+    /// Which of the four forms of RFC 9112 §3.2 the target has.
     public internal(set) var targetForm: TargetForm {
         @inlinable get { facts.pointee.targetForm }
         set { facts.pointee.targetForm = newValue }

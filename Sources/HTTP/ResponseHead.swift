@@ -3,6 +3,7 @@
 /// Kept and reused like `RequestHead`. What comes from an upstream is judged as strictly as what
 /// comes from a client: `.invalid` means 502.
 public final class ResponseHead {
+    /// The bounds that every parse keeps; a head beyond them is `.invalid`.
     public let limits: HeadLimits
     /// The fields in the order of the message. Content-Length is marked hop-by-hop in 1xx and 204,
     /// where it may not be sent (RFC 9110 §8.6).
@@ -11,6 +12,7 @@ public final class ResponseHead {
     // Behind a pointer for the reason that RequestHead gives.
     @usableFromInline let facts: UnsafeMutablePointer<ResponseFacts>
 
+    /// 0 or 1; higher minor versions are read as 1.
     public internal(set) var versionMinor: UInt8 {
         @inlinable get { facts.pointee.versionMinor }
         set { facts.pointee.versionMinor = newValue }
@@ -25,6 +27,7 @@ public final class ResponseHead {
         @inlinable get { facts.pointee.reason }
         set { facts.pointee.reason = newValue }
     }
+    /// How the content ends (RFC 9112 §6.3); `.none` for 1xx, 204, 304 and answers to HEAD.
     public internal(set) var framing: BodyFraming {
         @inlinable get { facts.pointee.framing }
         set { facts.pointee.framing = newValue }

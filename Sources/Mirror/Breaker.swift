@@ -13,6 +13,7 @@ public struct Breaker: Sendable {
     /// What a copy that was let through is to the breaker; handed back with its result.
     public enum Pass: UInt8, Sendable, BitwiseCopyable { case ordinary, probe }
 
+    /// What it does now; only `enter` makes an open one half open.
     public private(set) var state = State.closed
     /// How often it opened, failed probes included.
     public private(set) var openedCount: UInt64 = 0

@@ -6,6 +6,7 @@ public enum LaneCounter: Int, CaseIterable, Sendable { case eligible, sampled, n
 
 /// Counted by the worker for each shadow, when a copy's return arrives.
 public struct ShadowTally: Sendable {
+    /// Copies that went to the shadow, whole or in part: their first byte may have been sent.
     public let sent: Cell
     let drops: CounterRow<DropReason>
     let outcomes: CounterRow<CopyResult>
@@ -24,10 +25,14 @@ public struct ShadowTally: Sendable {
         self.outcomes = outcomes
     }
 
+    /// The cell that counts copies dropped for `reason`, not a byte of them sent.
+    /// The cell that counts copies that were sent and ended with `result`.
     @inlinable public func dropped(_ reason: DropReason) -> Cell { drop(reason) }
     @usableFromInline func drop(_ reason: DropReason) -> Cell { drops[reason] }
     public func results(_ result: CopyResult) -> Cell { outcomes[result] }
 
+    /// Copies dropped for any reason, and copies whose result is known. Sums of single cells: while
+    /// the worker runs, a moment's change may be in one and not yet in another.
     public var droppedTotal: UInt64 { DropReason.allCases.reduce(0) { $0 + drops[$1].value } }
     public var resultsTotal: UInt64 { CopyResult.allCases.reduce(0) { $0 + outcomes[$1].value } }
 }
@@ -59,6 +64,7 @@ public enum MirrorControl: Int, CaseIterable, Sendable {
 
 /// The mirror's part of the board: shared by all processes, each cell with one writer.
 public struct MirrorBoard: Sendable {
+    /// Whether mirroring is on.
     public let control: CounterRow<MirrorControl>
     /// The epoch of each shadow process, from 1; raised by the supervisor after its death.
     public let shadowEpochs: [Cell]
@@ -73,14 +79,17 @@ public struct MirrorBoard: Sendable {
 
     /// How many of each there are.
     public struct Shape: Sendable, Equatable {
+        /// Worker processes, routes, and shadow processes.
         public var workers: Int
         public var routes: Int
         public var shadowProcesses: Int
         /// `limits.qps` of each shadow: the cap's ring holds as many times, and room for a reload.
         public var qps: [Double]
 
+        /// Shadows: one for each cap.
         public var shadows: Int { qps.count }
 
+        /// A shape with these counts; `shadowProcesses` is 0 where nothing is mirrored.
         public init(workers: Int, routes: Int, shadowProcesses: Int, qps: [Double]) {
             self.workers = workers
             self.routes = routes
@@ -115,16 +124,20 @@ public struct MirrorBoard: Sendable {
         self.latencies = latencies.map { $0! }
     }
 
+    /// What `worker` counts of one route and one shadow. Traps beyond the shape.
     public func lane(worker: Int, route: Int, shadow: Int) -> CounterRow<LaneCounter> {
         lanes[(worker * shape.routes + route) * shape.shadows + shadow]
     }
 
+    /// What `worker` counts of one shadow over all routes. Traps beyond the shape.
     public func tally(worker: Int, shadow: Int) -> ShadowTally {
         tallies[worker * shape.shadows + shadow]
     }
 
+    /// The gauges of `worker`'s half of the mirror.
     public func tap(worker: Int) -> CounterRow<TapGauge> { taps[worker] }
 
+    /// What one shadow process shows of one shadow. Traps beyond the shape.
     public func gauges(process: Int, shadow: Int) -> CounterRow<ShadowGauge> {
         gauges[process * shape.shadows + shadow]
     }

@@ -10,6 +10,7 @@ public struct CopyEntry: BitwiseCopyable, Sendable {
     public var ticket: UInt32
     /// Index in `GatewaySettings.shadows`.
     public var shadow: UInt16
+    /// Slices of the whole copy, then the bytes of its three parts.
     public var sliceCount: UInt16
     public var headBytes: UInt32
     public var bodyBytes: UInt32
@@ -21,9 +22,11 @@ public struct CopyEntry: BitwiseCopyable, Sendable {
     public var primaryPrefixBytes: UInt16 = 0
     /// When the worker pushed it.
     public var pushedNs: UInt64
+    /// The first slices; further ones lie in the `CopyCell`s behind this entry.
     public var slices: (Slice, Slice)
     private var padding: UInt64 = 0
 
+    /// An entry without bytes or slices; whoever pushes it fills them in.
     public init(ticket: UInt32, shadow: UInt16, pushed: Instant) {
         self.ticket = ticket
         self.shadow = shadow
@@ -41,6 +44,7 @@ public struct CopyEntry: BitwiseCopyable, Sendable {
 public struct CopyCell: BitwiseCopyable, Sendable {
     @usableFromInline var words: (UInt64, UInt64, UInt64, UInt64, UInt64, UInt64, UInt64, UInt64)
 
+    /// A first entry.
     @inlinable
     public init(_ entry: CopyEntry) {
         words = (0, 0, 0, 0, 0, 0, 0, 0)
@@ -50,9 +54,11 @@ public struct CopyCell: BitwiseCopyable, Sendable {
     /// A continuation with room for `MirrorLimits.slicesPerEntry` slices.
     @inlinable public init() { words = (0, 0, 0, 0, 0, 0, 0, 0) }
 
+    /// The cell read as a first entry; means nothing where it is a continuation.
     @inlinable
     public var entry: CopyEntry { withUnsafeBytes(of: words) { $0.load(as: CopyEntry.self) } }
 
+    /// Slice `index` of a continuation, below `MirrorLimits.slicesPerEntry`.
     @inlinable
     public subscript(slice index: Int) -> Slice {
         get {
@@ -78,9 +84,11 @@ public struct CopyCell: BitwiseCopyable, Sendable {
 
 /// What comes back for each copy, exactly once.
 public struct CopyReturn: BitwiseCopyable, Sendable {
+    /// The `ticket` of the copy's `CopyEntry`.
     public var ticket: UInt32
     /// `DropReason` where `wasSent` is 0, else `CopyResult`.
     public var code: UInt8
+    /// 1 where its first byte may have reached the shadow, else 0.
     public var wasSent: UInt8
     /// The answer's status; 0 where there was none.
     public var status: UInt16
@@ -90,12 +98,15 @@ public struct CopyReturn: BitwiseCopyable, Sendable {
     /// The copy's `shadow_id`, a UUIDv7; zero where the copy was never sent.
     public var shadowID: (UInt64, UInt64)
 
+    /// The return of a copy of which no byte was sent.
     public static func dropped(_ ticket: UInt32, _ reason: DropReason) -> CopyReturn {
         CopyReturn(
             ticket: ticket, code: UInt8(reason.rawValue), wasSent: 0, status: 0, latencyUs: 0,
             shadowID: (0, 0))
     }
 
+    /// The return of a copy that was sent; `status` is 0 where no answer came, `latencyUs` counts
+    /// microseconds from its first byte.
     public static func sent(
         _ ticket: UInt32, _ result: CopyResult, status: Int, latencyUs: UInt32,
         shadowID: (UInt64, UInt64)
@@ -121,6 +132,7 @@ public struct CopyReturn: BitwiseCopyable, Sendable {
 
 /// How far a copy has come, so that whoever survives a crash can count it right.
 public enum TicketState {
+    /// Nobody's: the next copy may take it.
     public static let free: UInt8 = 0
     /// In the ring or at the shadow process, not a byte sent.
     public static let queued: UInt8 = 1
@@ -135,6 +147,7 @@ public enum TicketState {
 /// rings and sets `readyEpoch`. The new shadow process takes nothing off a link whose `readyEpoch`
 /// is not its own epoch, and says by `attachedEpoch` that it listens.
 public struct MirrorLink: Sendable {
+    /// The two rings, `depth` places each: copies one way, what became of them the other.
     public let copies: RingMemory<CopyCell>
     public let returns: RingMemory<CopyReturn>
     /// One state a ticket; written by the worker (free, queued) and the shadow process (sent).
@@ -145,6 +158,7 @@ public struct MirrorLink: Sendable {
     public let readyEpoch: Cell
     /// Written by the shadow process: the epoch in which it takes copies; 0 before.
     public let attachedEpoch: Cell
+    /// Places of each ring, and tickets.
     public let depth: Int
 
     /// Takes a link's room of `plan`; nil while the plan only counts. As many tickets as ring

@@ -9,6 +9,8 @@ public enum SampleKey: Sendable, Equatable {
 
 /// One shadow of one primary: everything that holds for all routes. An entry of `traffic_mirror`.
 public struct ShadowSettings: Sendable, Equatable {
+    /// What holds where the configuration says nothing: copies at the shadow at one time,
+    /// milliseconds for one copy, and sends a second.
     public static let inFlightDefault = 256
     public static let timeoutMsDefault = 5_000
     public static let qpsDefault = 200.0
@@ -41,6 +43,7 @@ public struct ShadowSettings: Sendable, Equatable {
     public var breakerOpenMs = 1_000
     public var breakerOpenMsMax = 30_000
 
+    /// A shadow at this target with all defaults.
     public init(targetID: String, target: Int) {
         self.targetID = targetID
         self.target = target
@@ -61,5 +64,6 @@ public struct LaneSettings: Sendable, Equatable {
     /// Methods that are mirrored (`safety.methods`), upper case.
     public var methods: [String] = ["GET", "HEAD", "OPTIONS"]
 
+    /// A lane to this shadow with all defaults: every GET, HEAD and OPTIONS.
     public init(shadow: Int) { self.shadow = shadow }
 }

@@ -421,6 +421,7 @@ public final class MirrorTap {
 
     /// What became of one copy.
     public struct Return {
+        /// Index in `GatewaySettings.shadows`.
         public var shadow: Int
         /// The log record that waits for it.
         public var log: UInt32

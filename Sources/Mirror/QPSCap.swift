@@ -10,12 +10,14 @@ public struct QPSCap: Sendable {
     /// The window is longer than a second by this much: a send that is late on the wire must not
     /// fall into one second with those that came a second later.
     public static let marginNs: UInt64 = 20_000_000
+    /// Nanoseconds of a second.
     public static let secondNs: UInt64 = 1_000_000_000
     /// Turns that one call takes when others are sending at the same time; then it refuses.
     static let attemptsMax = 64
     /// Smaller caps count as this one, one send in 31 years, so that the window fits 64 bits.
     static let qpsMin = 1e-9
 
+    /// Send times that the ring holds: a larger `qps` counts as one less than this.
     @usableFromInline nonisolated(unsafe) let sends: UnsafeMutablePointer<Atomic<UInt64>>
     @usableFromInline nonisolated(unsafe) let times: UnsafeMutablePointer<Atomic<UInt64>>
     public let capacity: Int

@@ -32,6 +32,7 @@ public struct Sampler: BitwiseCopyable, Sendable {
         decide { random.next() }
     }
 
+    /// Whether the next request is mirrored. `random` is asked once a stratum, for 64 even bits.
     public mutating func decide(random: () -> UInt64) -> Bool {
         if share == 0 { return invert }
         if left == 0 {

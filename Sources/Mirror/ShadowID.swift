@@ -7,9 +7,12 @@ public struct ShadowID: BitwiseCopyable, Sendable, Equatable {
     /// Characters of the text form.
     public static let textBytes = UUIDv7.textBytes
 
+    /// Its first and last eight bytes, as big-endian numbers: time, version and 12 random bits;
+    /// then the variant and 62 random bits.
     public var high: UInt64
     public var low: UInt64
 
+    /// An id of these halves, which are not checked.
     public init(high: UInt64, low: UInt64) {
         self.high = high
         self.low = low

@@ -5,12 +5,15 @@ public import Upstream
 
 /// What a shadow process has of one worker: their link, and the worker's blocks to read.
 public struct ShadowLink {
+    /// The rings and tickets that the two share.
     public let link: MirrorLink
     /// The worker's block pool, mapped read-only.
     public let blocks: UnsafeRawPointer
+    /// Bytes of one block, and how many there are: slices beyond them are refused.
     public let blockBytes: Int
     public let blockCount: Int
 
+    /// What to read from one worker, whose memory stays mapped as long as this is used.
     public init(link: MirrorLink, blocks: UnsafeRawPointer, blockBytes: Int, blockCount: Int) {
         self.link = link
         self.blocks = blocks

@@ -53,6 +53,7 @@ public struct LogRecord {
 /// at a shadow waits for them, so that both sides stand in one line. A full ring costs the line,
 /// never the request: counted.
 public final class AccessLog {
+    /// The record of a request that is not logged.
     public static let none = UInt32.max
     /// Records under way at one time, and lines that may wait for the thread.
     static let recordsMax = 16_384

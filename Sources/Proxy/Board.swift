@@ -29,6 +29,7 @@ public enum WorkerCounter: Int, CaseIterable, Sendable {
 public enum Role: Int, CaseIterable, Sendable {
     case supervisor, worker, shadow, admin
 
+    /// Its name in status pages and metrics.
     public var label: String {
         switch self {
         case .supervisor: "supervisor"
@@ -43,6 +44,7 @@ public enum Role: Int, CaseIterable, Sendable {
 public enum ProcessState: Int, CaseIterable, Sendable {
     case absent, starting, running, heldBack, stopping
 
+    /// Its name in status pages and metrics.
     public var label: String {
         switch self {
         case .absent: "absent"
@@ -69,8 +71,10 @@ public enum ProcessCell: Int, CaseIterable, Sendable {
 public struct Board: Sendable {
     /// How many of each there are; the same text gives every process the same layout.
     public struct Shape: Sendable, Equatable {
+        /// The mirror's part, which counts all there is.
         public var mirror: MirrorBoard.Shape
 
+        /// The shape for `workers` worker processes under these settings.
         public init(settings: GatewaySettings, workers: Int) {
             mirror = MirrorBoard.Shape(
                 workers: workers, routes: settings.routes.count,
@@ -79,8 +83,12 @@ public struct Board: Sendable {
         }
     }
 
+    /// The mirror's part.
     public let mirror: MirrorBoard
+    /// One for each worker process.
     public let workers: [WorkerBoard]
+    /// What is known of each process: the supervisor, the workers, the shadow processes, and the
+    /// one that serves the admin endpoint.
     public let supervisor: CounterRow<ProcessCell>
     public let workerProcesses: [CounterRow<ProcessCell>]
     public let shadowProcesses: [CounterRow<ProcessCell>]
@@ -120,6 +128,8 @@ public struct Board: Sendable {
 
 /// One worker's part of the board.
 public struct WorkerBoard: Sendable {
+    /// Counted by the worker; one that takes a dead one's place goes on with its figures, but for
+    /// what is open, which starts at 0.
     public let counters: CounterRow<WorkerCounter>
     /// Requests that the mirror could have wanted, by whether it did: a random assignment, so that
     /// the two side by side show what mirroring costs.

@@ -210,7 +210,8 @@ extension ProxyWorker {
     private func sendMade(_ slot: Int, _ bytes: UnsafeRawBufferPointer) -> Bool {
         let client = clients[slot]
         if client.pointee.out.isEmpty,
-            case .bytes(let count) = Socket.send(client.pointee.fd, bytes.baseAddress!, bytes.count),
+            case .bytes(let count) = Socket.send(
+                client.pointee.fd, bytes.baseAddress!, bytes.count),
             count == bytes.count
         {
             counters.add(.bytesOut, UInt64(count))

@@ -4,15 +4,20 @@ public import Upstream
 
 /// Everything that a configuration file says, checked and with all defaults filled in.
 public struct GatewaySettings: Sendable, Equatable {
+    /// `listen`: where clients connect; empty only before the configuration was read.
     public var listen: [SocketAddress] = []
+    /// The blocks of the same names.
     public var admin = AdminSettings()
     public var runtime = RuntimeSettings()
     public var limits = LimitSettings()
     public var forwarding = ForwardingSettings()
+    /// `providers.targets`, and the entries of `traffic_mirror`: everything else points into the
+    /// two by index.
     public var targets: [TargetSettings] = []
     public var shadows: [ShadowSettings] = []
     /// At least one; the last matches every request.
     public var routes: [RouteSettings] = []
+    /// `access_log`; nil writes none.
     public var accessLog: AccessLogSettings?
     /// `traffic_mirror.enabled`: false starts with mirroring off; it can be switched on later.
     public var mirrorEnabled = true
@@ -20,7 +25,9 @@ public struct GatewaySettings: Sendable, Equatable {
     public init() {}
 }
 
+/// `admin`: the endpoint for metrics, status and the mirror's switch.
 public struct AdminSettings: Sendable, Equatable {
+    /// Where it listens; nil is `off`.
     public var listen: SocketAddress? = SocketAddress("127.0.0.1:41003")
     /// The environment variable that holds the bearer token; nil asks for none.
     public var tokenVariable: String?
@@ -28,41 +35,54 @@ public struct AdminSettings: Sendable, Equatable {
     public init() {}
 }
 
+/// `runtime`: processes, and the memory that each maps at its start and never adds to.
 public struct RuntimeSettings: Sendable, Equatable {
     /// Worker processes; nil is `auto`: one for each CPU of the process's affinity mask.
     public var workers: Int?
+    /// Whether each worker stays on one CPU.
     public var pinCPUs = true
     /// Shadow processes.
     public var shadows = 1
+    /// Their nice value, and the memory that each may have for connections and answers.
     public var shadowNice = 10
     public var shadowMemoryBytes = 256 << 20
     /// A power of two, 4 KiB to 1 MiB.
     public var blockBytes = 16 << 10
+    /// Blocks and client connections of one worker: 503 beyond them.
     public var blocksPerWorker = 4_096
     public var connectionsPerWorker = 16_384
     /// Copies that wait between a worker and the shadow process; a power of two.
     public var ringDepth = 4_096
+    /// Blocks of one worker that copies may hold at one time; further copies are dropped.
     public var blocksOnLoanMax = 2_048
+    /// How long a stopping process lets requests end.
     public var drainTimeoutMs = 30_000
 
     public init() {}
 }
 
+/// `limits`: what one client may ask for; times are milliseconds.
 public struct LimitSettings: Sendable, Equatable {
+    /// Bytes and field lines of one head: 431 beyond them (RFC 6585 §5).
     public var headBytes = 64 << 10
     public var fields = 128
     /// Largest request body; 0 is no limit.
     public var bodyBytes = 0
+    /// For a request's whole head, for each further 4 KiB of a body, and for the next request of a
+    /// connection.
     public var headTimeoutMs = 10_000
     public var bodyTimeoutMs = 30_000
     public var idleTimeoutMs = 75_000
+    /// For a connection to a target, and for a target to begin its answer: 504 beyond them.
     public var connectTimeoutMs = 2_000
     public var answerTimeoutMs = 600_000
 
     public init() {}
 }
 
+/// `forwarding`: what is added to requests on their way to a target.
 public struct ForwardingSettings: Sendable, Equatable {
+    /// Append to the client's, put ours in their place, or leave them.
     public enum ForwardedFor: String, Sendable, CaseIterable { case append, replace, off }
 
     /// What becomes of X-Forwarded-For, -Proto and -Host.
@@ -75,19 +95,24 @@ public struct ForwardingSettings: Sendable, Equatable {
     public init() {}
 }
 
+/// One entry of `routes`: which requests it matches, and where they go. The first that matches
+/// counts.
 public struct RouteSettings: Sendable, Equatable {
+    /// The path alone, without query: any, this one with its exact bytes, or whatever begins so.
     public enum PathMatch: Sendable, Equatable {
         case any
         case exact(String)
         case prefix(String)
     }
 
+    /// A field that a request has to have.
     public struct HeaderMatch: Sendable, Equatable {
         /// Lower case.
         public var name: String
         /// The exact value; nil asks only that the field is there.
         public var value: String?
 
+        /// A match of the field `name`, in lower case, with `value`.
         public init(name: String, value: String?) {
             self.name = name
             self.value = value
@@ -109,12 +134,14 @@ public struct RouteSettings: Sendable, Equatable {
     /// One for each shadow that this route is mirrored to.
     public var lanes: [LaneSettings] = []
 
+    /// A route that sends every request to `target`, mirrored nowhere.
     public init(name: String, target: Int) {
         self.name = name
         self.target = target
     }
 }
 
+/// `access_log`: one JSON line for each request.
 public struct AccessLogSettings: Sendable, Equatable {
     /// A file, or `-` for standard output.
     public var path = "-"

@@ -46,6 +46,7 @@ public final class ProxyWorker {
     let answerHead: ResponseHead
     let trailerFields: FieldList
     let trailerLimits: HeadLimits
+    /// The worker's half of the mirror; nil where no shadow is configured.
     public let tap: MirrorTap?
     let log: AccessLog?
     let pools: UnsafeMutablePointer<Pool>

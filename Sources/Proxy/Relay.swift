@@ -126,15 +126,11 @@ extension ProxyWorker {
                 // Without framing there is no place for trailers; kept, they would stay with the
                 // connection and end up behind the next client's answer.
                 if payloadOnly { break }
-                if trailers < 0 { trailers = largeHeads.take() }
-                guard trailers >= 0 else {
+                let part = UnsafeRawBufferPointer(rebasing: bytes[start..<position])
+                guard keepTrailers(part, &trailers, &trailerBytes) else {
                     relay.outcome = .noMemory
                     return relay
                 }
-                // `ChunkedReader` bounds the section; a buffer holds more than that.
-                (largeHeads.pointer(trailers) + Int(trailerBytes)).copyMemory(
-                    from: base + start, byteCount: position - start)
-                trailerBytes += UInt32(position - start)
             case .end:
                 relay.consumed = position
                 relay.outcome = .end
@@ -156,6 +152,20 @@ extension ProxyWorker {
         flush()
         relay.consumed = position
         return relay
+    }
+
+    /// Puts a part of a trailer section behind what came before it; false where no buffer is free.
+    private func keepTrailers(
+        _ part: UnsafeRawBufferPointer, _ trailers: inout Int32, _ trailerBytes: inout UInt32
+    ) -> Bool {
+        if trailers < 0 { trailers = largeHeads.take() }
+        guard trailers >= 0 else { return false }
+        // `ChunkedReader` bounds the section; a buffer holds more than that.
+        let buffer = UnsafeMutableRawBufferPointer(
+            start: largeHeads.pointer(trailers) + Int(trailerBytes), count: part.count)
+        buffer.copyMemory(from: part)
+        trailerBytes += UInt32(part.count)
+        return true
     }
 
     private func lend(_ input: Slice, _ start: Int, _ end: Int, _ capture: inout UInt32) {

@@ -39,8 +39,8 @@ extension ProxyWorker {
             }
         }
         let upstream = Int(client.pointee.upstream)
-        // While it connects, the connect's own deadline stands: a host that drops every packet would
-        // otherwise hold the client for as long as an answer may take.
+        // While it connects, the connect's own deadline stands: a host that drops every packet
+        // would otherwise hold the client for as long as an answer may take.
         if upstream >= 0, upstreams[upstream].pointee.state != .connecting { awaitAnswer(upstream) }
     }
 

@@ -17,6 +17,7 @@ public struct TargetSettings: Sendable, Equatable {
     /// are resolved by the configuration.
     public var addresses: [SocketAddress]
 
+    /// A target of these parts, which are not checked: `Configuration` reads them from `base_url`.
     public init(
         id: String, authority: String, host: String, port: UInt16, pathPrefix: String = "",
         addresses: [SocketAddress] = []

@@ -134,12 +134,13 @@ enum DemoCommand {
                 options.seconds = Double(seconds)
                 options.warmUpSeconds = 0.3
                 let generator = try LoadGenerator(options)
-                let name =
-                    "round \(pair * 2 + p99.count + 1)/\(pairs * 2), mirroring \(mirrors ? "on " : "off")"
+                let round = pair * 2 + p99.count + 1
+                let name = "round \(round)/\(pairs * 2), mirroring \(mirrors ? "on " : "off")"
                 let result = generator.run { state in
                     Standard.progress(
                         "\(name)  \(fixed(state.elapsedSeconds, 1)) s  "
-                            + "\(fixed(state.answersPerSecond, 0)) answers/s  in flight \(state.inFlight)"
+                            + "\(fixed(state.answersPerSecond, 0)) answers/s  "
+                            + "in flight \(state.inFlight)"
                     )
                 }
                 p99[mirrors] = result.latency.value(at: 0.99)
@@ -201,7 +202,8 @@ enum DemoCommand {
             table.add(["shadow's own latency, mean ms", "", fixed(sum / answers * 1_000, 2)])
         }
         return table.text
-            + "\nThe shadow answers after \(fixed(shadowMs, 0)) ms and takes \(stage.qps) requests a second: "
+            + "\nThe shadow answers after \(fixed(shadowMs, 0)) ms "
+            + "and takes \(stage.qps) requests a second: "
             + "what the cap holds back is counted, users feel neither.\n"
     }
 

@@ -18,7 +18,8 @@ enum RoleCommand {
     static func run(_ words: [String]) -> Int32 {
         guard let name = words.first,
             let arguments = try? Arguments(
-                Array(words.dropFirst()), valued: ["--index", "--parent", "--listeners"], flags: []),
+                Array(words.dropFirst()), valued: ["--index", "--parent", "--listeners"],
+                flags: []),
             let index = arguments.value("--index").flatMap({ Int($0) }),
             let parent = arguments.value("--parent").flatMap({ pid_t($0) })
         else {

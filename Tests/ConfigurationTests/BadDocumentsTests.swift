@@ -202,8 +202,8 @@ struct Fault: Sendable, CustomTestStringConvertible {
             "runtime: {blocks_on_loan_max: 5000}", .conflict, "runtime.blocks_on_loan_max", 5,
             "more than there are blocks"),
         Fault(
-            "runtime: {blocks_per_worker: 100}", .conflict, "runtime.blocks_per_worker", 5,
-            "more than there are blocks"),
+            "runtime: {blocks_per_worker: 100, blocks_on_loan_max: 101}", .conflict,
+            "runtime.blocks_on_loan_max", 5, "half of the blocks is a good start: 50"),
         Fault(
             "runtime: {blocks_per_worker: 1048576, block_bytes: 1MiB}", .outOfRange,
             "runtime.blocks_per_worker", 5, "at most 16GiB"),

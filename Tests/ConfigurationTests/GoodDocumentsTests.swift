@@ -69,6 +69,19 @@ import Upstream
             read.listen == [SocketAddress("127.0.0.1:80")!, SocketAddress("unix:/run/u.sock")!])
     }
 
+    /// Without a word of its own, half of the blocks, and never more than what is usual.
+    @Test(arguments: [
+        ("blocks_per_worker: 64", 32), ("blocks_per_worker: 101", 50),
+        ("blocks_per_worker: 3000", 1_500), ("blocks_per_worker: 4095", 2_047),
+        ("blocks_per_worker: 4096", 2_048), ("blocks_per_worker: 8192", 2_048),
+        ("block_bytes: 4KiB", 2_048), ("blocks_on_loan_max: 100, blocks_per_worker: 3000", 100),
+        ("blocks_per_worker: 3000, blocks_on_loan_max: 1500", 1_500),
+        ("blocks_per_worker: 8192, blocks_on_loan_max: 4096", 4_096),
+    ])
+    func blocksOnLoanFollowTheBlocks(_ keys: String, _ expected: Int) throws {
+        #expect(try settings(targets + "runtime: {\(keys)}").runtime.blocksOnLoanMax == expected)
+    }
+
     @Test func offIsOff() throws {
         let read = try settings(targets + "admin: off\naccess_log: off\n")
         #expect(read.admin.listen == nil)

@@ -28,7 +28,14 @@ import Testing
                 "traffic_mirror.shadow", 5
             ),
             ("runtime: {blocks_on_loan_max: 3000}", .tightMemory, "runtime.blocks_on_loan_max", 5),
-            ("runtime: {blocks_per_worker: 3000}", .tightMemory, "runtime.blocks_per_worker", 5),
+            (
+                "runtime: {blocks_per_worker: 3000, blocks_on_loan_max: 1501}", .tightMemory,
+                "runtime.blocks_on_loan_max", 5
+            ),
+            ("runtime: {blocks_per_worker: 3000, blocks_on_loan_max: 1500}", nil, "", 0),
+            // The default of blocks_on_loan_max follows.
+            ("runtime: {blocks_per_worker: 3000}", nil, "", 0),
+            ("runtime: {blocks_per_worker: 64}", nil, "", 0),
             ("listen: 127.0.0.1:0", .chosenPort, "listen", 5),
             ("listen: 0.0.0.0:9001", .unreachable, "providers.targets[0].base_url", 3),
             (

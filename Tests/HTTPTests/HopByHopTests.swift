@@ -89,12 +89,34 @@ import Testing
 
     @Test func severalConnectionFieldsCountTogether() {
         let source = bytes(
-            "GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: h2c\r\nConnection: close\r\n\r\n"
+            "GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: websocket\r\nConnection: close\r\n\r\n"
         )
         let bench = RequestBench()
         #expect(bench.parse(source) == .complete(headBytes: source.count))
         #expect(bench.head.wantsUpgrade)
         #expect(!bench.head.keepAlive)
+    }
+
+    // Behind a switch to HTTP/2 nobody would route, limit or mirror the requests.
+    @Test(arguments: [
+        ("Upgrade: websocket", true), ("Upgrade: foo/2", true), ("Upgrade: websocket, foo", true),
+        ("Upgrade: h2", true), ("Upgrade: h-2c", true),
+        ("Upgrade: websocket\r\nUpgrade: foo", true),
+        ("Upgrade: h2c", false), ("Upgrade: H2C", false), ("Upgrade: h2C", false),
+        ("Upgrade: \t h2c \t", false), ("Upgrade: h2c, websocket", false),
+        ("Upgrade: websocket, h2c", false), ("Upgrade: websocket,H2c,foo", false),
+        ("Upgrade: ,,h2c,,", false), ("Upgrade: h2c-14", false), ("Upgrade: h2c/1", false),
+        ("Upgrade: websocket\r\nUpgrade: h2c", false),
+        ("Upgrade: h2c\r\nUpgrade: websocket", false),
+    ])
+    func upgradesToHTTP2AreLeftOut(_ lines: String, _ expected: Bool) {
+        let source = bytes("GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\n\(lines)\r\n\r\n")
+        let bench = RequestBench()
+        #expect(bench.parse(source) == .complete(headBytes: source.count))
+        #expect(bench.head.wantsUpgrade == expected)
+        #expect(bench.head.keepAlive)
+        let upgrades = bench.fields(source).filter { $0.contains("Upgrade=") }
+        #expect(!upgrades.isEmpty && upgrades.allSatisfy { $0.hasPrefix("!") })
     }
 
     @Test func asManyOptionsAsAllowed() {

@@ -8,7 +8,8 @@ import Testing
 
     /// The head as the shadow gets it; nil where it is refused.
     static func clean(
-        _ head: String, framing: CopyFraming = .none, pathPrefix: String = "", room: Int = 80 << 10,
+        _ head: String, framing: CopyFraming = .none, pathPrefix: String = "",
+        primaryPrefixBytes: Int = 0, room: Int = 80 << 10,
         _ change: (inout ShadowSettings) -> Void = { _ in }
     ) -> String? {
         var settings = ShadowSettings(targetID: "s", target: 0)
@@ -19,7 +20,9 @@ import Testing
         defer { memory.deallocate() }
         var writer = HeadWriter(memory)
         let isWritten = Array(head.utf8).withUnsafeBytes {
-            sanitizer.write(head: $0, framing: framing, id: id, to: &writer)
+            sanitizer.write(
+                head: $0, framing: framing, id: id, primaryPrefixBytes: primaryPrefixBytes,
+                to: &writer)
         }
         return isWritten ? String(decoding: writer.written, as: UTF8.self) : nil
     }
@@ -248,6 +251,38 @@ import Testing
         #expect(get?.hasPrefix("GET /v2/a?b HTTP/1.1\r\n") == true)
         let options = Self.clean("OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n", pathPrefix: "/v2")
         #expect(options?.hasPrefix("OPTIONS * HTTP/1.1\r\n") == true)
+    }
+
+    /// The primary's base_url has a path, the shadow's another or none: the copy's target is what
+    /// the client asked for under the shadow's.
+    @Test(arguments: [
+        ("/api/a?b=1", "/api", "", "/a?b=1"), ("/api/a?b=1", "/api", "/v2", "/v2/a?b=1"),
+        ("/api/", "/api", "", "/"), ("/api/", "/api", "/v2", "/v2/"),
+        ("/api/api/a", "/api", "", "/api/a"), ("/a/b/c", "/a/b", "/a/b", "/a/b/c"),
+        ("/api/x?token=abc&y=2", "/api", "/v2", "/v2/x?token=&y=2"),
+        ("/key=1/x", "/key=1", "", "/x"), ("/api/a", "", "/v2", "/v2/api/a"),
+    ])
+    func primaryPrefixIsLeftOut(
+        _ target: String, _ primary: String, _ shadow: String, _ expected: String
+    ) {
+        let copy = Self.clean(
+            "GET \(target) HTTP/1.1\r\nHost: a\r\n\r\n", pathPrefix: shadow,
+            primaryPrefixBytes: primary.utf8.count)
+        #expect(copy?.hasPrefix("GET \(expected) HTTP/1.1\r\n") == true, "\(copy ?? "refused")")
+    }
+
+    @Test func asteriskHasNoPrefix() {
+        let copy = Self.clean(
+            "OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n", pathPrefix: "/v2", primaryPrefixBytes: 4)
+        #expect(copy?.hasPrefix("OPTIONS * HTTP/1.1\r\n") == true)
+    }
+
+    /// A prefix longer than the path, or one that is the whole of it, leaves the root.
+    @Test(arguments: [4, 5, 9, 65_535])
+    func prefixOfTheWholePathLeavesTheRoot(_ prefixBytes: Int) {
+        let copy = Self.clean(
+            "GET /api HTTP/1.1\r\nHost: a\r\n\r\n", primaryPrefixBytes: prefixBytes)
+        #expect(copy?.hasPrefix("GET / HTTP/1.1\r\n") == true)
     }
 
     static let values: [(String, String)] = [

@@ -159,7 +159,8 @@ import Testing
         peer.close()
         let back = try rig.next()
         #expect(back.wasSent == 1)
-        #expect(back.result == .ok || back.result == .error)  // As the kernel kept the answer or not.
+        // As the kernel kept the answer or not.
+        #expect(back.result == .ok || back.result == .error)
         #expect(rig.gauge(.connectionsOpen) == 0)
     }
 

@@ -267,8 +267,10 @@ final class SimClient {
                 world.fail("client: the gateway's answer: \(body)")
             }
         } else {
-            // A Unix socket knows no reset: what the primary cut off there looks whole to everybody.
-            let mayBeShort = world.plan.usesUnixSockets && request.answer.framing == .untilClose
+            // A Unix socket knows no reset: what the primary cut off there looks whole to
+            // everybody.
+            let mayBeShort =
+                world.plan.usesUnixSockets && request.answer.framing == .untilClose
                 && world.isExcused(request.id)
             if reader.contentBytes != expectedBytes, !mayBeShort {
                 world.fail("client: \(reader.contentBytes) bytes, \(request)")

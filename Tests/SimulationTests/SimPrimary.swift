@@ -262,8 +262,8 @@ final class PrimaryConnection {
         }
         out.add(head + "\r\n")
         addBody(request, &dice)
-        // Only over Unix sockets, where it is there before the gateway can send another request: what
-        // crosses one on its way is an answer to all who see it.
+        // Only over Unix sockets, where it is there before the gateway can send another request:
+        // what crosses one on its way is an answer to all who see it.
         if plan.fault == .none, plan.keepAlive, world.plan.usesUnixSockets {
             owesSurplus = plan.surplus != .none
         }

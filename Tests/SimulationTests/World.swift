@@ -200,7 +200,8 @@ final class World {
 
     func mayRefuse(_ status: Int) -> Bool {
         let mayCross = idleCloses > 0 && !plan.usesUnixSockets
-        return (mayCross && status == 502) || (plan.isTight && status != 504) || (plan.isHasty && (status == 408 || status == 504))
+        return (mayCross && status == 502) || (plan.isTight && status != 504)
+            || (plan.isHasty && (status == 408 || status == 504))
     }
 
     func route(of request: RequestPlan) -> RouteSettings {

@@ -36,6 +36,11 @@ import Testing
             rule: .imports, path: "Benchmarks/HeadParse/A.swift",
             text: "import HTTP\nimport Load\n",
             lines: [2]),
+        Row(
+            rule: .imports, path: "Tests/HTTPTests/A.swift",
+            text: "import Testing\nimport Foundation\n@testable import HTTP\nimport Mirror\n",
+            lines: [4]),
+        Row(rule: .imports, path: "Tests/UnknownTests/A.swift", text: "import Glibc\n", lines: [1]),
         Row(rule: .imports, path: "Sources/Unknown/A.swift", text: "import Glibc\n", lines: [1]),
     ]
 

@@ -32,12 +32,49 @@ import Testing
         }
     }
 
-    /// -Ounchecked strips preconditions, and unsafe flags may hide it.
     @Test func thePackageKeepsItsChecks() throws {
         let manifest = try SourceTree.text("Package.swift")
-        for word in ["Ounchecked", "unsafeFlags", "enforce-exclusivity"] {
-            #expect(!manifest.contains(word), "Package.swift: \(word)")
+        #expect(Manifest.faults(manifest) == [])
+    }
+
+    /// The rule sees each way to take the checks away, and lets the linker's flags pass.
+    @Test(arguments: [
+        ("swiftSettings: [.unsafeFlags([\"-Ounchecked\"])]", false),
+        ("swiftSettings: [.unsafeFlags([\"-enforce-exclusivity=unchecked\"])]", false),
+        ("cSettings: [.unsafeFlags([\"-O3\"])]", false),
+        (".unsafeFlags([\"-O\"])", false),
+        ("linkerSettings: [.linkedLibrary(\"m\")], swiftSettings: [.unsafeFlags([\"-O\"])]", false),
+        ("linkerSettings: [.unsafeFlags([\"-O\"])]", false),
+        (
+            "linkerSettings: [.unsafeFlags([\"-Xlinker\", \"--defsym=a=b\", \"-assume-single\"])]",
+            false
+        ),
+        ("linkerSettings: [.unsafeFlags(flags)]", false),
+        ("linkerSettings: [.unsafeFlags([\"-Xlinker\", \"--defsym=a=b\"])]", true),
+        (
+            "linkerSettings: [\n    .unsafeFlags([\n \"-Xlinker\", \"-z\", \"-Xlinker\", \"now\",\n])]",
+            true
+        ),
+        ("// unsafeFlags would take them away.", true),
+        ("", true),
+    ])
+    func manifestRule(_ text: String, _ isKept: Bool) {
+        let faults = Manifest.faults(text + "\n.treatAllWarnings(as: .error)")
+        #expect(faults.isEmpty == isKept, "\(faults)")
+    }
+
+    @Test func aManifestWithoutWarningsAsErrorsIsFound() {
+        #expect(Manifest.faults("let a = 1") == ["warnings are errors"])
+    }
+
+    @Test func theRulesKnowEveryTarget() throws {
+        let targets = Manifest.targets(try SourceTree.text("Package.swift"))
+        #expect(targets.count > 20)
+        for name in targets {
+            #expect(Rule.mayImport(name) != nil, "Rules.swift: target \(name)")
         }
-        #expect(manifest.contains(".treatAllWarnings(as: .error)"))
+        for name in Rule.order + Rule.besides.keys + Rule.tests.keys {
+            #expect(targets.contains(name), "Rules.swift: there is no target \(name)")
+        }
     }
 }
