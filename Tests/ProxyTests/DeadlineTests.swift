@@ -48,13 +48,13 @@ import Testing
         let upstream = try rig.accept()
         rig.expect("GET / ", on: upstream)
         upstream.write("HTTP/1.1 200 OK\r\nContent-Length: 90000000\r\n\r\n")
-        let piece = [UInt8](repeating: 0x61, count: 1 << 16)
-        // Until nobody takes any more: the client's window, the gateway's queue, the kernel's buffers.
-        var idle = 0
-        while idle < 20 {
-            idle = upstream.write(piece) == 0 ? idle + 1 : 0
-            rig.turn(turns: 1)
+        // Until the queue is full to the byte, so that nothing is left to be read afterwards.
+        let filled = rig.turn {
+            let room = rig.worker.queueRoom(rig.worker.clients[0].pointee.out)
+            if room > 0 { upstream.write([UInt8](repeating: 0x61, count: Int(min(room, 9_000)))) }
+            return room == 0
         }
+        #expect(filled)
         rig.turn(afterMs: 60_000)
         #expect(rig.worker.clientCount == 1)
         // The client takes everything there is, and then nothing more comes.
