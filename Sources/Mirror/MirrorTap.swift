@@ -67,6 +67,8 @@ public final class MirrorTap {
     private let routeCount: Int
     private var epoch: UInt64 = 0
     private var reclaimCursor = -1
+    /// Returns that are still taken off a dead shadow process's ring.
+    private var lastReturnsLeft = 0
     private var loans = 0
     private var pushedThisTurn = false
 
@@ -416,7 +418,9 @@ public final class MirrorTap {
 
     /// Notices that the shadow process has died; `takeReturn` then takes everything back.
     public func checkEpoch() {
-        if board.shadowEpochs[process].acquired != epoch, reclaimCursor < 0 { reclaimCursor = 0 }
+        guard board.shadowEpochs[process].acquired != epoch, reclaimCursor < 0 else { return }
+        reclaimCursor = 0
+        lastReturnsLeft = link.depth
     }
 
     /// What became of one copy.
@@ -431,7 +435,7 @@ public final class MirrorTap {
     /// The next copy that came back, counted, its blocks released; nil where there is none for now.
     public func takeReturn(_ blocks: borrowing BlockPool, _ slices: borrowing SlicePool) -> Return?
     {
-        if let outcome = consumer.pop() { return settle(outcome, blocks, slices) }
+        if let back = nextReturn(blocks, slices) { return back }
         guard reclaimCursor >= 0 else { return nil }
         // The shadow process is dead: whatever has not come back is taken back.
         while reclaimCursor < tickets.walkEnd {
@@ -452,6 +456,23 @@ public final class MirrorTap {
         producer.resume()
         consumer.resume()
         link.readyEpoch.publish(epoch)
+        return nil
+    }
+
+    /// The next return of a copy that is out. What else lies in the ring is passed over, at most a
+    /// ringful of it: a shadow process gone wild may neither hold back the good returns of others
+    /// nor, by a ring that never empties, the reclaiming after its death.
+    private func nextReturn(
+        _ blocks: borrowing BlockPool, _ slices: borrowing SlicePool
+    ) -> Return? {
+        for _ in 0..<link.depth {
+            if reclaimCursor >= 0 {
+                guard lastReturnsLeft > 0 else { return nil }
+                lastReturnsLeft -= 1
+            }
+            guard let outcome = consumer.pop() else { return nil }
+            if let back = settle(outcome, blocks, slices) { return back }
+        }
         return nil
     }
 
