@@ -65,11 +65,15 @@ import Testing
     }
 
     /// Far more names than entries: whatever is still found is right, and each was found at once
-    /// after it was kept.
-    @Test func collisionsForgetAndNeverMistake() {
+    /// after it was kept. The names differ in the bytes of one word alone, each word in its turn.
+    @Test(arguments: [0, 8, 16, 24, 32, 40])
+    func collisionsForgetAndNeverMistake(_ sameBytes: Int) {
         let verdicts = NameVerdicts()
         let all: [NameVerdict] = [.drop, .keep, .keepUnlessBearer]
-        let names = (0..<8 * NameVerdicts.entryCount).map { "x-name-\($0)" }
+        let names = (0..<8 * NameVerdicts.entryCount).map {
+            String(repeating: "x", count: sameBytes) + "\(1_000 + $0)"
+                + String(repeating: "y", count: 40 - sameBytes)
+        }
         for (index, name) in names.enumerated() {
             keep(verdicts, all[index % 3], name)
             #expect(find(verdicts, name) == all[index % 3])
