@@ -74,20 +74,24 @@ extension ProxyWorker {
         }
     }
 
-    /// Accepts nothing more and closes what is idle; exchanges under way end, and their connections
-    /// with them.
+    /// Takes what the kernel has accepted already, then nothing more, and closes what is idle. Exchanges
+    /// under way end, also those whose request has just come, and their connections with them.
     public func drain() {
         guard !isDraining else { return }
+        for place in listeners.indices where listeners[place].fd >= 0 {
+            for _ in 0..<CoreLoop.Limits.listenBacklog / CoreLoop.Limits.acceptsPerTurnMax {
+                acceptClients(place)
+            }
+            epoll.remove(listeners[place].fd)
+        }
         isDraining = true
-        for listener in listeners where listener.fd >= 0 { epoll.remove(listener.fd) }
         for slot in 0..<clients.walkEnd where clients.isUsed(slot) {
             let client = clients[slot]
             client.pointee.flags.insert(.closeAfter)
-            if client.pointee.state == .head, client.pointee.inSlot == BlockPool.none,
-                client.pointee.largeHead < 0, client.pointee.out.isEmpty
-            {
-                closeClient(slot)
-            }
+            guard client.pointee.state == .head, client.pointee.out.isEmpty else { continue }
+            // Its next request may be in the socket, its event still to come; if not, it is closed.
+            client.pointee.flags.insert(.readReady)
+            readHead(slot)
         }
     }
 }
