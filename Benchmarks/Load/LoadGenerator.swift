@@ -153,6 +153,8 @@ public final class LoadGenerator: @unchecked Sendable {
                 answeredBefore = answered
                 progressAt = now.adding(ms: options.progressMs)
             }
+            // A thread that was kept off its CPU over the end still owes what fell due before it.
+            if now.nanoseconds >= endAt { sendDue(now.nanoseconds) }
             if isOver(now.nanoseconds) { break }
         }
         return finish(cpuNs: threadCPUNs() - cpuBefore)

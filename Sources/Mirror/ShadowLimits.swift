@@ -26,7 +26,8 @@ public enum ShadowLimits {
     public static let idleTimeoutMs = 30_000
     /// Idle connections that are kept to one shadow.
     public static let idleConnectionsMax = 64
-    /// A connection idle for less than this is used without asking the kernel whether its peer has gone.
+    /// A connection idle for less than this is used without asking the kernel whether its peer has
+    /// gone.
     public static let idleTrustedNs: UInt64 = 100_000_000
     /// What the kernel may hold of one connection's unsent bytes (it doubles the figure): a hung
     /// shadow must not fill its memory.

@@ -128,9 +128,11 @@ extension ShadowWorker {
             guard first != ShadowConnection.none else { return nil }
             let slot = Int(first)
             removeIdle(slot)
-            // The turn's events came first: only one that went idle long ago is asked whether it lives.
+            // The turn's events came first: only one that went idle long ago is asked whether it
+            // lives.
             let connection = pool.connections[slot]
-            let idleNs = now.nanoseconds(since: Instant(nanoseconds: connection.pointee.idleSinceNs))
+            let idleNs = now.nanoseconds(
+                since: Instant(nanoseconds: connection.pointee.idleSinceNs))
             if idleNs < ShadowLimits.idleTrustedNs || !Socket.isStale(connection.pointee.fd) {
                 pool.connections[slot].pointee.isReused = true
                 return slot

@@ -74,8 +74,9 @@ extension ProxyWorker {
         }
     }
 
-    /// Takes what the kernel has accepted already, then nothing more, and closes what is idle. Exchanges
-    /// under way end, also those whose request has just come, and their connections with them.
+    /// Takes what the kernel has accepted already, then nothing more, and closes what is idle.
+    /// Exchanges under way end, also those whose request has just come, and their connections with
+    /// them.
     public func drain() {
         guard !isDraining else { return }
         for place in listeners.indices where listeners[place].fd >= 0 {

@@ -22,7 +22,7 @@ final class TestOrigin {
         var options = LoadOptions(target: origin.address)
         options.connections = 4
         options.seconds = 0.2
-        options.graceSeconds = 0.3
+        options.graceSeconds = 5
         change(&options)
         return try LoadGenerator(options).run()
     }

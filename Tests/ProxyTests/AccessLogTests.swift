@@ -85,7 +85,8 @@ import Testing
             value.append(byte)
         }
         let long = String(repeating: "x", count: 5_000)
-        let head = Array("GET /\"\\?\(long) HTTP/1.1\r\nHost: h\r\nX-Request-Id: a".utf8)
+        let head =
+            Array("GET /\"\\?\(long) HTTP/1.1\r\nHost: h\r\nX-Request-Id: a".utf8)
             + value + Array("a\r\n\r\n".utf8)
         let parsed = RequestHead(limits: HeadLimits())
         let outcome = head.withUnsafeBytes { parsed.parse($0) }
@@ -94,7 +95,8 @@ import Testing
         if case .complete = outcome {
             source = head
         } else {
-            source = Array("GET /?\(long) HTTP/1.1\r\nHost: h\r\nX-Request-Id: a".utf8) + value
+            source =
+                Array("GET /?\(long) HTTP/1.1\r\nHost: h\r\nX-Request-Id: a".utf8) + value
                 + Array("a\r\n\r\n".utf8)
             let again = source.withUnsafeBytes { parsed.parse($0) }
             #expect(again == .complete(headBytes: source.count))

@@ -7,7 +7,8 @@ import Upstream
 /// Whole heads as they go out, byte for byte.
 @Suite struct ForwardingTests {
     private static func forwarded(
-        _ text: String, client: String = "10.0.0.9", _ change: (inout GatewaySettings) -> Void = { _ in }
+        _ text: String, client: String = "10.0.0.9",
+        _ change: (inout GatewaySettings) -> Void = { _ in }
     ) throws -> String {
         var settings = GatewaySettings.plain()
         settings.forwarding.forwardedFor = .off
@@ -32,34 +33,39 @@ import Upstream
         var testDescription: String { "\(line) \(prefix) \(rewrite ?? "-")" }
     }
 
-    @Test(arguments: [
-        LineRow(line: "GET /a?b#", result: ""),
-        LineRow(line: "GET /a?b=c", result: "GET /a?b=c"),
-        LineRow(line: "GET //a/../b", result: "GET //a/../b"),
-        LineRow(line: "get /", result: "get /"),
-        LineRow(line: "PURGE /x", result: "PURGE /x"),
-        LineRow(line: "GET http://h.test/a?b", result: "GET /a?b"),
-        LineRow(line: "GET http://h.test", result: "GET /"),
-        LineRow(line: "GET http://h.test?q=1", result: "GET /?q=1"),
-        LineRow(line: "OPTIONS *", result: "OPTIONS *"),
-        LineRow(line: "OPTIONS http://h.test", result: "OPTIONS *"),
-        LineRow(line: "OPTIONS http://h.test/", result: "OPTIONS /"),
-        LineRow(line: "OPTIONS *", prefix: "/v1", result: "OPTIONS *"),
-        LineRow(line: "GET /a", prefix: "/v1", result: "GET /v1/a"),
-        LineRow(line: "GET http://h.test", prefix: "/v1", result: "GET /v1/"),
-        LineRow(line: "GET /api/x?y", match: .prefix("/api"), rewrite: "/v2", result: "GET /v2/x?y"),
-        LineRow(line: "GET /api", match: .prefix("/api"), rewrite: "/v2", result: "GET /v2"),
-        LineRow(line: "GET /api", match: .prefix("/api"), rewrite: "", result: "GET /"),
-        LineRow(line: "GET /api?q", match: .prefix("/api"), rewrite: "", result: "GET /?q"),
-        LineRow(line: "GET /api/x", match: .prefix("/api"), rewrite: "", result: "GET /x"),
-        LineRow(line: "GET /api/x", match: .prefix("/api/"), rewrite: "/", result: "GET /x"),
-        LineRow(line: "GET /api/x", match: .prefix("/api"), rewrite: "/", result: "GET /x"),
-        LineRow(line: "GET /api/x", match: .prefix("/api"), rewrite: "/v2/", result: "GET /v2/x"),
-        LineRow(line: "GET /api/x", prefix: "/p", match: .prefix("/api"), rewrite: "/v2",
-            result: "GET /p/v2/x"),
-        LineRow(line: "GET http://h.test/api/x", match: .prefix("/api"), rewrite: "/v2",
-            result: "GET /v2/x"),
-    ].filter { !$0.result.isEmpty })
+    @Test(
+        arguments: [
+            LineRow(line: "GET /a?b#", result: ""),
+            LineRow(line: "GET /a?b=c", result: "GET /a?b=c"),
+            LineRow(line: "GET //a/../b", result: "GET //a/../b"),
+            LineRow(line: "get /", result: "get /"),
+            LineRow(line: "PURGE /x", result: "PURGE /x"),
+            LineRow(line: "GET http://h.test/a?b", result: "GET /a?b"),
+            LineRow(line: "GET http://h.test", result: "GET /"),
+            LineRow(line: "GET http://h.test?q=1", result: "GET /?q=1"),
+            LineRow(line: "OPTIONS *", result: "OPTIONS *"),
+            LineRow(line: "OPTIONS http://h.test", result: "OPTIONS *"),
+            LineRow(line: "OPTIONS http://h.test/", result: "OPTIONS /"),
+            LineRow(line: "OPTIONS *", prefix: "/v1", result: "OPTIONS *"),
+            LineRow(line: "GET /a", prefix: "/v1", result: "GET /v1/a"),
+            LineRow(line: "GET http://h.test", prefix: "/v1", result: "GET /v1/"),
+            LineRow(
+                line: "GET /api/x?y", match: .prefix("/api"), rewrite: "/v2", result: "GET /v2/x?y"),
+            LineRow(line: "GET /api", match: .prefix("/api"), rewrite: "/v2", result: "GET /v2"),
+            LineRow(line: "GET /api", match: .prefix("/api"), rewrite: "", result: "GET /"),
+            LineRow(line: "GET /api?q", match: .prefix("/api"), rewrite: "", result: "GET /?q"),
+            LineRow(line: "GET /api/x", match: .prefix("/api"), rewrite: "", result: "GET /x"),
+            LineRow(line: "GET /api/x", match: .prefix("/api/"), rewrite: "/", result: "GET /x"),
+            LineRow(line: "GET /api/x", match: .prefix("/api"), rewrite: "/", result: "GET /x"),
+            LineRow(
+                line: "GET /api/x", match: .prefix("/api"), rewrite: "/v2/", result: "GET /v2/x"),
+            LineRow(
+                line: "GET /api/x", prefix: "/p", match: .prefix("/api"), rewrite: "/v2",
+                result: "GET /p/v2/x"),
+            LineRow(
+                line: "GET http://h.test/api/x", match: .prefix("/api"), rewrite: "/v2",
+                result: "GET /v2/x"),
+        ].filter { !$0.result.isEmpty })
     func requestLines(_ row: LineRow) throws {
         let head = try Self.forwarded("\(row.line) HTTP/1.1\r\nHost: h.test\r\n\r\n") {
             $0.targets[0].pathPrefix = row.prefix
@@ -80,9 +86,11 @@ import Upstream
     @Test(arguments: [
         HeadRow(
             name: "what passes stays in place and spelling",
-            head: "GET / HTTP/1.1\r\nhOsT: h.test\r\nACCEPT:*/*\r\nX-Request-Id: 1\r\nCookie: a=b\r\n"
+            head:
+                "GET / HTTP/1.1\r\nhOsT: h.test\r\nACCEPT:*/*\r\nX-Request-Id: 1\r\nCookie: a=b\r\n"
                 + "traceparent: 00-1-2-3\r\n\r\n",
-            result: "GET / HTTP/1.1\r\nhOsT: h.test\r\nACCEPT:*/*\r\nX-Request-Id: 1\r\nCookie: a=b\r\n"
+            result:
+                "GET / HTTP/1.1\r\nhOsT: h.test\r\nACCEPT:*/*\r\nX-Request-Id: 1\r\nCookie: a=b\r\n"
                 + "traceparent: 00-1-2-3\r\nVia: 1.1 umbra\r\n\r\n"),
         HeadRow(
             name: "hop-by-hop fields and those that Connection names",
@@ -120,7 +128,8 @@ import Upstream
                 + "Via: 1.1 umbra\r\n\r\n"),
         HeadRow(
             name: "Max-Forwards goes down",
-            head: "OPTIONS / HTTP/1.1\r\nHost: h.test\r\nMax-Forwards: 10\r\nX-Request-Id: 1\r\n\r\n",
+            head:
+                "OPTIONS / HTTP/1.1\r\nHost: h.test\r\nMax-Forwards: 10\r\nX-Request-Id: 1\r\n\r\n",
             result: "OPTIONS / HTTP/1.1\r\nHost: h.test\r\nX-Request-Id: 1\r\nMax-Forwards: 9\r\n"
                 + "Via: 1.1 umbra\r\n\r\n"),
         HeadRow(
@@ -145,15 +154,21 @@ import Upstream
 
     @Test(arguments: [
         ForRow(.off, "X-Forwarded-For: 1.1.1.1\r\n", "X-Forwarded-For: 1.1.1.1\r\n"),
-        ForRow(.append, "", "X-Forwarded-For: 10.0.0.9\r\nX-Forwarded-Proto: http\r\n"
-            + "X-Forwarded-Host: h.test\r\n"),
-        ForRow(.append, "X-Forwarded-For: 1.1.1.1\r\nX-Forwarded-For: 2.2.2.2\r\n",
+        ForRow(
+            .append, "",
+            "X-Forwarded-For: 10.0.0.9\r\nX-Forwarded-Proto: http\r\n"
+                + "X-Forwarded-Host: h.test\r\n"),
+        ForRow(
+            .append, "X-Forwarded-For: 1.1.1.1\r\nX-Forwarded-For: 2.2.2.2\r\n",
             "X-Forwarded-For: 1.1.1.1, 2.2.2.2, 10.0.0.9\r\nX-Forwarded-Proto: http\r\n"
-            + "X-Forwarded-Host: h.test\r\n"),
-        ForRow(.append, "X-Forwarded-Proto: https\r\nX-Forwarded-Host: o.test\r\n",
+                + "X-Forwarded-Host: h.test\r\n"),
+        ForRow(
+            .append, "X-Forwarded-Proto: https\r\nX-Forwarded-Host: o.test\r\n",
             "X-Forwarded-Proto: https\r\nX-Forwarded-Host: o.test\r\nX-Forwarded-For: 10.0.0.9\r\n"),
-        ForRow(.replace, "X-Forwarded-For: 1.1.1.1\r\nX-Forwarded-Proto: https\r\n"
-            + "X-Forwarded-Host: o.test\r\n",
+        ForRow(
+            .replace,
+            "X-Forwarded-For: 1.1.1.1\r\nX-Forwarded-Proto: https\r\n"
+                + "X-Forwarded-Host: o.test\r\n",
             "X-Forwarded-For: 10.0.0.9\r\nX-Forwarded-Proto: http\r\nX-Forwarded-Host: h.test\r\n"),
     ])
     func forwardedFields(_ row: ForRow) throws {
@@ -194,7 +209,8 @@ import Upstream
         let request = try ParsedRequest("GET /abc HTTP/1.1\r\nHost: h.test\r\nAccept: */*\r\n\r\n")
         func write(_ capacity: Int) -> (overflowed: Bool, count: Int) {
             withUnsafeTemporaryAllocation(byteCount: max(1, capacity), alignment: 16) { memory in
-                var writer = HeadWriter(UnsafeMutableRawBufferPointer(rebasing: memory[..<capacity]))
+                var writer = HeadWriter(
+                    UnsafeMutableRawBufferPointer(rebasing: memory[..<capacity]))
                 request.source.withUnsafeBytes {
                     forwarding.writeRequest(
                         request.head, $0.baseAddress!, headBytes: request.headBytes, route: 0,

@@ -62,14 +62,15 @@ final class GatewayRig {
     /// The next connection to the primary.
     func accept() throws -> Line {
         var line: Line?
-        try #require(turn {
-            var storage = sockaddr_storage()
-            var length = socklen_t()
-            if case .connection(let fd) = Socket.accept(self.primary, &storage, &length) {
-                line = Line(fd)
-            }
-            return line != nil
-        })
+        try #require(
+            turn {
+                var storage = sockaddr_storage()
+                var length = socklen_t()
+                if case .connection(let fd) = Socket.accept(self.primary, &storage, &length) {
+                    line = Line(fd)
+                }
+                return line != nil
+            })
         return try #require(line)
     }
 
@@ -124,7 +125,8 @@ final class Line {
     func read() {
         var buffer = [UInt8](repeating: 0, count: 64 << 10)
         while !isEnded {
-            switch buffer.withUnsafeMutableBytes({ Socket.receive(fd, $0.baseAddress!, $0.count) }) {
+            switch buffer.withUnsafeMutableBytes({ Socket.receive(fd, $0.baseAddress!, $0.count) })
+            {
             case .bytes(let count): received += buffer[..<count]
             case .wouldBlock: return
             case .endOfStream, .failed: isEnded = true

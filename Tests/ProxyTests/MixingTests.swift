@@ -18,7 +18,8 @@ import Testing
         client.write(Self.get())
         let upstream = try rig.accept()
         rig.expect("GET / ", on: upstream)
-        let answer = Array("HTTP/1.1 200 OK\r\nContent-Length: \(bodyBytes)\r\n\r\n".utf8)
+        let answer =
+            Array("HTTP/1.1 200 OK\r\nContent-Length: \(bodyBytes)\r\n\r\n".utf8)
             + [UInt8](repeating: 0x61, count: bodyBytes)
             + Array("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nEVIL".utf8)
         var sent = 0
@@ -81,9 +82,11 @@ import Testing
     @Test func trailersFitWhereHeadsAreSmall() throws {
         let rig = try GatewayRig { $0.limits.headBytes = 1_024 }
         let client = try rig.client()
-        let trailers = (0..<100).map { "X-T\($0): \(String(repeating: "v", count: 60))\r\n" }.joined()
+        let trailers = (0..<100).map { "X-T\($0): \(String(repeating: "v", count: 60))\r\n" }
+            .joined()
         #expect(trailers.utf8.count < HTTP.Limits.trailerBytesMax && trailers.utf8.count > 4_096)
-        client.write("POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n")
+        client.write(
+            "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n")
         client.write(trailers + "\r\n")
         let upstream = try rig.accept()
         // As large as they are, they pass whole or are refused whole: the limit says which.

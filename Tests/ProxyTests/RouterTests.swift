@@ -10,7 +10,8 @@ import Testing
         var testDescription: String { head.prefix { $0 != "\r" } + " → \(route)" }
     }
 
-    private static func get(_ path: String, host: String = "x", method: String = "GET",
+    private static func get(
+        _ path: String, host: String = "x", method: String = "GET",
         _ fields: String = ""
     ) -> String {
         "\(method) \(path) HTTP/1.1\r\nHost: \(host)\r\n\(fields)\r\n"
@@ -51,7 +52,8 @@ import Testing
     ])
     func hosts(_ row: HostRow) throws {
         #expect(
-            try Self.matches({ $0.host = row.pattern }, Self.get("/", host: row.host)) == row.matches)
+            try Self.matches({ $0.host = row.pattern }, Self.get("/", host: row.host))
+                == row.matches)
     }
 
     struct PathRow: Sendable {
@@ -71,7 +73,8 @@ import Testing
         PathRow(.prefix("/a/"), "/a", false), PathRow(.prefix("/a/"), "/a/b", true),
         PathRow(.prefix("/a"), "/b?/a", false), PathRow(.prefix("/"), "/", true),
         PathRow(.any, "/whatever", true), PathRow(.exact("/a"), "http://h.test/a?x", true),
-        PathRow(.prefix("/a"), "http://h.test/ab", true), PathRow(.exact("/a"), "http://h.test", false),
+        PathRow(.prefix("/a"), "http://h.test/ab", true),
+        PathRow(.exact("/a"), "http://h.test", false),
     ])
     func paths(_ row: PathRow) throws {
         #expect(try Self.matches({ $0.path = row.path }, Self.get(row.target)) == row.matches)
@@ -86,12 +89,13 @@ import Testing
         #expect(try Self.matches({ $0.methods = allowed }, head) == matches)
     }
 
-    @Test(arguments: [
-        ("x-a", nil, "X-A: 1\r\n", true), ("x-a", nil, "", false),
-        ("x-a", "1", "x-a: 1\r\n", true), ("x-a", "1", "X-A: 2\r\n", false),
-        ("x-a", "1", "X-A: 2\r\nX-A: 1\r\n", true), ("x-a", "1", "X-AB: 1\r\n", false),
-        ("x-a", "V", "X-A: v\r\n", false), ("host", "x", "", true),
-    ] as [(String, String?, String, Bool)])
+    @Test(
+        arguments: [
+            ("x-a", nil, "X-A: 1\r\n", true), ("x-a", nil, "", false),
+            ("x-a", "1", "x-a: 1\r\n", true), ("x-a", "1", "X-A: 2\r\n", false),
+            ("x-a", "1", "X-A: 2\r\nX-A: 1\r\n", true), ("x-a", "1", "X-AB: 1\r\n", false),
+            ("x-a", "V", "X-A: v\r\n", false), ("host", "x", "", true),
+        ] as [(String, String?, String, Bool)])
     func fields(_ name: String, _ value: String?, _ lines: String, _ matches: Bool) throws {
         let head = Self.get("/", lines)
         let condition = RouteSettings.HeaderMatch(name: name, value: value)
