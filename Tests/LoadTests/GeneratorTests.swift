@@ -60,7 +60,7 @@ final class TestOrigin {
         let test = try TestOrigin { $0.delayMs = 10 }
         let result = try test.load { _ in }
         #expect(addsUp(result))
-        // Four connections, 10 ms each: at most 20 a connection in 0.2 s, on a busy machine far fewer.
+        // Four connections, 10 ms each: at most 20 each in 0.2 s, on a busy machine far fewer.
         #expect(result.measured[.answered] <= 84 && result.measured[.answered] >= 4)
         #expect(test.origin.value(.requests) == result.total[.sent])
     }
