@@ -65,6 +65,7 @@ public final class AccessLog {
     private let counters: CounterRow<WorkerCounter>
     private let writer: AccessLogWriter
     private let wake: Wake
+    private var isStopped = false
 
     /// A ring cell: a record's bytes, and some room.
     struct UnsafeLogCell: BitwiseCopyable {
@@ -91,8 +92,18 @@ public final class AccessLog {
         writer.start()
     }
 
-    /// Ends the thread once everything handed over is written.
-    public func stop() { writer.stop() }
+    deinit {
+        // The thread reads a ring that goes with this object.
+        stop()
+        close(wake.fd)
+    }
+
+    /// Ends the thread once everything handed over is written. Again: nothing happens.
+    public func stop() {
+        guard !isStopped else { return }
+        isStopped = true
+        writer.stop()
+    }
 
     func begin(_ head: RequestHead, _ bytes: UnsafeRawPointer, route: Int, _ address: AddressText)
         -> UInt32

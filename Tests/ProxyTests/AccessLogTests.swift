@@ -14,7 +14,7 @@ import Testing
         let log: AccessLog
         let counters: CounterRow<WorkerCounter>
         private let memory: SharedMemory
-        private var isStopped = false
+
 
         init(fd: Int32 = memfd_create("log", UMBRA_MFD_CLOEXEC)) throws {
             self.fd = fd

@@ -36,8 +36,8 @@ import Testing
         withExtendedLifetime(fillers) {}
     }
 
-    /// An upstream that stalls behind a slow client: its time stood still while the client was
-    /// slow, and goes on when the client has caught up.
+    /// An upstream that stalls behind a slow client: its time stood still meanwhile,
+    /// and goes on when the client has caught up.
     @Test func anUpstreamThatStallsBehindASlowClientIsCut() throws {
         let rig = try GatewayRig {
             $0.limits.answerTimeoutMs = 5_000

@@ -50,7 +50,8 @@ import Upstream
             LineRow(line: "GET /a", prefix: "/v1", result: "GET /v1/a"),
             LineRow(line: "GET http://h.test", prefix: "/v1", result: "GET /v1/"),
             LineRow(
-                line: "GET /api/x?y", match: .prefix("/api"), rewrite: "/v2", result: "GET /v2/x?y"),
+                line: "GET /api/x?y", match: .prefix("/api"), rewrite: "/v2",
+                result: "GET /v2/x?y"),
             LineRow(line: "GET /api", match: .prefix("/api"), rewrite: "/v2", result: "GET /v2"),
             LineRow(line: "GET /api", match: .prefix("/api"), rewrite: "", result: "GET /"),
             LineRow(line: "GET /api?q", match: .prefix("/api"), rewrite: "", result: "GET /?q"),
@@ -164,7 +165,8 @@ import Upstream
                 + "X-Forwarded-Host: h.test\r\n"),
         ForRow(
             .append, "X-Forwarded-Proto: https\r\nX-Forwarded-Host: o.test\r\n",
-            "X-Forwarded-Proto: https\r\nX-Forwarded-Host: o.test\r\nX-Forwarded-For: 10.0.0.9\r\n"),
+            "X-Forwarded-Proto: https\r\nX-Forwarded-Host: o.test\r\n"
+                + "X-Forwarded-For: 10.0.0.9\r\n"),
         ForRow(
             .replace,
             "X-Forwarded-For: 1.1.1.1\r\nX-Forwarded-Proto: https\r\n"

@@ -6,8 +6,8 @@ import Testing
 
 /// No byte of one exchange reaches another: what the simulation found, each by its own scene.
 @Suite struct MixingTests {
-    private static func get(_ version: Int = 1) -> String {
-        "GET / HTTP/1.\(version)\r\nHost: h\r\n\(version == 0 ? "Connection: keep-alive\r\n" : "")\r\n"
+    private static func get() -> String {
+        "GET / HTTP/1.1\r\nHost: h\r\n\r\n"
     }
 
     /// Bytes behind an answer that was read up to its last byte stay in the socket, unannounced.

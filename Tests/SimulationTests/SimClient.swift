@@ -54,11 +54,16 @@ final class SimClient {
         isDone || answered < script.requests.count && world.isExcused(script.requests[answered].id)
     }
 
+    private var next: String {
+        guard !isDone, let request = script.requests.dropFirst(answered).first else { return "-" }
+        return "\(request)"
+    }
+
     var state: String {
         "client connection \(connectionIndex)/\(plan.connections.count) fd \(fd) sent \(bytesSent)"
             + "/\(bytesQueued) queued \(queued) answered \(answered)"
             + " of \(isDone ? 0 : script.requests.count) in answer \(isInAnswer)"
-            + " next \(isDone || answered >= script.requests.count ? "-" : "\(script.requests[answered])")"
+            + " next \(next)"
     }
 
     func act(_ dice: inout Dice, isEager: Bool) {
@@ -267,8 +272,7 @@ final class SimClient {
                 world.fail("client: the gateway's answer: \(body)")
             }
         } else {
-            // A Unix socket knows no reset: what the primary cut off there looks whole to
-            // everybody.
+            // A Unix socket knows no reset: what the primary cut off there looks whole to all.
             let mayBeShort =
                 world.plan.usesUnixSockets && request.answer.framing == .untilClose
                 && world.isExcused(request.id)

@@ -259,8 +259,6 @@ extension World {
         for _ in 0..<plan.steps where !hasFailed { step() }
         settleDown()
         if !hasFailed { finish() }
-        // Its thread reads a ring that goes with the world.
-        if hasFailed { log?.stop() }
     }
 
     private func step() {
