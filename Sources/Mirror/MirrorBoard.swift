@@ -10,8 +10,8 @@ public struct ShadowTally: Sendable {
     public let sent: Cell
     let drops: CounterRow<DropReason>
     let outcomes: CounterRow<CopyResult>
-    /// Copies handed over whose return is still to come: `sampled = sent + Σ dropped + outstanding`
-    /// at any moment.
+    /// Copies handed over whose return is still to come. At rest it is 0, and
+    /// `sampled = sent + Σ dropped`; a request whose body still comes in is in none of these.
     public let outstanding: Cell
 
     init?(plan: inout MemoryPlan) {
