@@ -26,9 +26,9 @@ public struct ShadowTally: Sendable {
     }
 
     /// The cell that counts copies dropped for `reason`, not a byte of them sent.
-    /// The cell that counts copies that were sent and ended with `result`.
     @inlinable public func dropped(_ reason: DropReason) -> Cell { drop(reason) }
     @usableFromInline func drop(_ reason: DropReason) -> Cell { drops[reason] }
+    /// The cell that counts copies that were sent and ended with `result`.
     public func results(_ result: CopyResult) -> Cell { outcomes[result] }
 
     /// Copies dropped for any reason, and copies whose result is known. Sums of single cells: while

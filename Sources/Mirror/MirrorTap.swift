@@ -242,6 +242,11 @@ public final class MirrorTap {
         }
         if bodyBytes > 0 { wanted = dropTooLarge(wanted, route: route, bodyBytes: bodyBytes) }
         if wanted == 0 { return Self.none }
+        // Asked before anything is taken: with a starved shadow process most requests end here.
+        guard loans < loansMax else {
+            drop(wanted, route: route, .loanLimit)
+            return Self.none
+        }
         var capture = Capture()
         capture.route = route
         capture.lanes = wanted

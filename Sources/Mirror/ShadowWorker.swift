@@ -50,6 +50,7 @@ public final class ShadowWorker {
     /// False where the caller moves the time: then all of a turn happens at its `now`.
     private var isRealTime = false
     private var lastCopy: Instant
+    private var pace: TurnPace
     /// Whether the last turn left copies in the rings.
     var hasMoreCopies = false
     var firstLink = 0
@@ -77,6 +78,7 @@ public final class ShadowWorker {
         self.board = board
         self.now = now
         lastCopy = now
+        pace = TurnPace(now: now)
         random = FastRandom(seed: seed)
         epoll = try Epoll()
         pool = try ShadowPool(connections: max(1, connections))
@@ -142,6 +144,7 @@ public final class ShadowWorker {
     private func turn(timeoutMs: Int32) {
         let count = wait(timeoutMs)
         if isRealTime { now = .now() }
+        pace.note(events: count, now: now)
         for index in 0..<count {
             let (token, readiness) = epoll.event(index)
             if token.kind == TokenKind.wake.rawValue {
@@ -163,7 +166,12 @@ public final class ShadowWorker {
             timeoutMs < 0 ? ShadowLimits.sleepMsMax : min(timeoutMs, ShadowLimits.sleepMsMax)
         if hasMoreCopies || scratch.unreadCount > 0 || hasCopies() { limit = 0 }
         if inFlight > 0 { limit = min(limit, ShadowLimits.busySleepMsMax) }
-        if now < lastCopy.adding(ms: ShadowLimits.awakeMs) {
+        let isAwake = now < lastCopy.adding(ms: ShadowLimits.awakeMs)
+        if isRealTime, isAwake, !hasMoreCopies, scratch.unreadCount == 0, pace.restNs > 0 {
+            // Copies that lie in the rings wait too: they are what the rest is to gather.
+            Self.rest(ns: pace.restNs)
+            limit = 0
+        } else if isAwake {
             limit = min(limit, ShadowLimits.pollMs)
         } else if limit > 0 {
             for index in 0..<linkCount where links[index].isAttached {
@@ -176,6 +184,11 @@ public final class ShadowWorker {
             return count
         }
         return epoll.wait(timeoutMs: limit)
+    }
+
+    private static func rest(ns: UInt64) {
+        var time = timespec(tv_sec: 0, tv_nsec: Int(ns))
+        nanosleep(&time, nil)
     }
 
     /// Whether copies came while the last turn was at work: the poll's wait would delay them.
@@ -191,6 +204,34 @@ public final class ShadowWorker {
             guard let slot = timers.popExpired(now: now) else { return }
             expire(slot)
         }
+    }
+}
+
+/// How long a busy shadow process rests before it looks for events, so that one turn serves
+/// several answers and copies: a wait and a switch of processes for each of them were a quarter
+/// of a copy's cost.
+///
+/// Only beyond `ShadowLimits.restEventsPerSecondMin`; below it every answer is met at once, and its
+/// latency is exact. Above it a latency is late by at most the rest. Takes time as an argument.
+struct TurnPace {
+    private var windowStart: Instant
+    private var events = 0
+    /// The rest before the next look, nanoseconds; 0 for none.
+    private(set) var restNs: UInt64 = 0
+
+    init(now: Instant) { windowStart = now }
+
+    /// Counts a turn's events, and sets the rest anew once a window is over.
+    mutating func note(events count: Int, now: Instant) {
+        events += count
+        let spentNs = now.nanoseconds(since: windowStart)
+        guard spentNs >= ShadowLimits.restWindowNs else { return }
+        let perSecond = UInt64(events) * 1_000_000_000 / spentNs
+        restNs =
+            perSecond < ShadowLimits.restEventsPerSecondMin
+            ? 0 : min(ShadowLimits.restNsMax, ShadowLimits.restEvents * 1_000_000_000 / perSecond)
+        windowStart = now
+        events = 0
     }
 }
 
