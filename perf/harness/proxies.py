@@ -128,6 +128,9 @@ traffic_mirror:
             return answer.read().decode()
 
     def is_ready(self):
+        # /readyz speaks of the workers alone; the gateway says it once the shadow process is there too.
+        if "Gateway ready" not in (self.directory / "log").read_text(errors="replace"):
+            return False
         try:
             self.fetch("/readyz")
             return True
