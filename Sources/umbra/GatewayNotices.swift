@@ -1,0 +1,34 @@
+import CoreLoop
+import Mirror
+import Proxy
+import Upstream
+
+/// The lines that a gateway says of itself when it starts.
+enum GatewayNotices {
+    static func start(_ settings: GatewaySettings) {
+        Console.log(.info, "Loaded \(settings.targets.count) provider(s), 0 policy(ies)")
+        let primary = settings.targets[settings.routes.last!.target].id
+        for (place, shadow) in settings.shadows.enumerated() {
+            let lane = settings.routes.last!.lanes.first { $0.shadow == place }
+            let rate = lane.map { percent($0.sampleRate) } ?? "per route"
+            Console.log(
+                .info,
+                "Traffic mirror: primary=\(primary), shadow=\(shadow.targetID), sample_rate=\(rate)"
+            )
+        }
+    }
+
+    static func ready(_ launch: Launch, listen: String) {
+        let admin = launch.settings.admin.listen.map { ", admin on \($0.text)" } ?? ""
+        Console.log(.info, "Listening on \(listen), \(launch.workers) worker(s)\(admin)")
+        Console.log(.info, "Gateway ready")
+    }
+
+    private static func percent(_ rate: Double) -> String {
+        let millionths = Int((rate * 100_000_000).rounded())
+        let whole = millionths / 1_000_000
+        var rest = "\(1_000_000 + millionths % 1_000_000)".dropFirst()
+        while rest.last == "0" { rest = rest.dropLast() }
+        return rest.isEmpty ? "\(whole)%" : "\(whole).\(rest)%"
+    }
+}

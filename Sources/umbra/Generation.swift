@@ -1,0 +1,285 @@
+import CLinux
+import CoreLoop
+import Mirror
+import Proxy
+
+/// The processes that run under one configuration, and all that only they share: launch page,
+/// board, blocks, links and doors. What outlives a reload is the supervisor's.
+final class Generation {
+    /// A child that lived this long starts anew at once; sooner, each death doubles the wait.
+    static let healthyMs: UInt64 = 1_000
+    static let backoffMsFirst: UInt64 = 100
+    static let backoffMsMax: UInt64 = 30_000
+    /// A wait longer than this has a worker's socket served by another worker meanwhile.
+    static let patienceMs: UInt64 = 150
+    /// After the drain timeout, what still runs has this long before it is killed.
+    static let killAfterMs: UInt64 = 1_000
+
+    let launch: Launch
+    let board: Board
+    private let boardMemory: SharedMemory
+    private let launchFD: Int32
+    private let sockets: ListenSockets
+    private var children: [Child] = []
+    private var workerWakes: [Wake] = []
+    private var shadowWakes: [Wake] = []
+    private var regions: [Region] = []
+    /// Since when its processes are to end; nil while they serve.
+    private(set) var endingSince: UInt64?
+
+    /// Makes the memory of a generation; `startDue` then starts its processes.
+    init(_ launch: Launch, sockets: ListenSockets) throws(SystemError) {
+        self.launch = launch
+        self.sockets = sockets
+        boardMemory = try .create(name: "umbra-board", byteCount: Board.byteCount(launch.shape))
+        board = Board.map(boardMemory.base, launch.shape)
+        launchFD = try launch.write()
+        board.mirror.control[.enabled].set(launch.settings.mirrorEnabled ? 1 : 0)
+        for epoch in board.mirror.shadowEpochs { epoch.publish(1) }
+        for worker in 0..<launch.workers {
+            workerWakes.append(try .create())
+            regions.append(try Region(launch.settings, worker: worker))
+            children.append(Child(.worker, worker))
+        }
+        for index in 0..<launch.shape.mirror.shadowProcesses {
+            shadowWakes.append(try .create())
+            children.append(Child(.shadow, index))
+        }
+        if sockets.admin >= 0 { children.append(Child(.admin, 0)) }
+    }
+
+    deinit {
+        close(launchFD)
+        for wake in workerWakes + shadowWakes { close(wake.fd) }
+    }
+
+    // MARK: How it is
+
+    /// Every process runs, and every worker's copies have somebody to take them.
+    var isReady: Bool {
+        let running = UInt64(ProcessState.running.rawValue)
+        return children.allSatisfy { row($0).value(.state) == running } && isMirrorAttached
+    }
+
+    private var isMirrorAttached: Bool {
+        regions.enumerated().allSatisfy { worker, region in
+            guard let link = region.link else { return true }
+            let epoch = board.mirror.shadowEpochs[launch.shadowProcess(ofWorker: worker)]
+            return link.attachedEpoch.acquired == epoch.acquired
+        }
+    }
+
+    /// No process of it runs.
+    var isOver: Bool { children.allSatisfy { $0.pid == 0 } }
+
+    /// When the next of its processes is to be started, monotonic milliseconds.
+    var nextStartMs: UInt64? { children.compactMap(\.startAtMs).min() }
+
+    private func row(_ child: Child) -> CounterRow<ProcessCell> {
+        switch child.role {
+        case .worker: board.workerProcesses[child.index]
+        case .shadow: board.shadowProcesses[child.index]
+        default: board.admin
+        }
+    }
+
+    // MARK: Starting
+
+    /// Starts whatever is due.
+    func startDue() {
+        let now = Instant.now().milliseconds
+        for child in children {
+            guard let at = child.startAtMs, at <= now else { continue }
+            child.startAtMs = nil
+            start(child, now)
+        }
+    }
+
+    private func start(_ child: Child, _ now: UInt64) {
+        let cells = row(child)
+        if child.role == .worker { assignSockets(of: child.index, to: child.index) }
+        cells[.state].set(UInt64(ProcessState.starting.rawValue))
+        cells[.heartbeatMs].set(now)
+        do throws(SystemError) {
+            let words = [
+                "role", child.role.label, "--index", "\(child.index)", "--parent", "\(getpid())",
+                "--listeners", "\(sockets.sets.joined().count)",
+            ]
+            child.pid = try Spawning.start(words, descriptors(of: child))
+        } catch {
+            Console.log(.error, "cannot start \(child.name): \(error)")
+            holdBack(child, now)
+            return
+        }
+        child.startedMs = now
+        cells[.pid].set(UInt64(child.pid))
+        cells[.startedMs].set(now)
+    }
+
+    /// The descriptors of a child in the order of `RoleFD`.
+    private func descriptors(of child: Child) -> [Spawning.Handed] {
+        var list: [Spawning.Handed] = [
+            (launchFD, RoleFD.launch), (boardMemory.fd, RoleFD.board),
+        ]
+        switch child.role {
+        case .worker:
+            let region = regions[child.index]
+            list.append((workerWakes[child.index].fd, RoleFD.wake))
+            list.append((region.blocks.fd, RoleFD.blocks))
+            if region.linkFD >= 0 {
+                list.append((region.linkFD, RoleFD.link))
+                list.append(
+                    (shadowWakes[launch.shadowProcess(ofWorker: child.index)].fd, RoleFD.shadowWake)
+                )
+            }
+            for (place, fd) in sockets.sets.joined().enumerated() {
+                list.append((fd, RoleFD.firstListener + Int32(place)))
+            }
+        case .shadow:
+            list.append((shadowWakes[child.index].fd, RoleFD.wake))
+            var place = RoleFD.firstPair
+            for worker in 0..<launch.workers
+            where launch.shadowProcess(ofWorker: worker) == child.index {
+                list.append((regions[worker].blocksReadOnly, place))
+                list.append((regions[worker].linkFD, place + 1))
+                place += 2
+            }
+        default: list.append((sockets.admin, RoleFD.adminListener))
+        }
+        return list
+    }
+
+    // MARK: Deaths
+
+    /// Takes note of a process that has ended. False where it is none of this generation.
+    func tookDeath(of pid: pid_t, _ status: Int32) -> Bool {
+        guard let child = children.first(where: { $0.pid == pid }) else { return false }
+        died(child, status)
+        return true
+    }
+
+    private func died(_ child: Child, _ status: Int32) {
+        let now = Instant.now().milliseconds
+        let cells = row(child)
+        child.pid = 0
+        cells[.pid].set(0)
+        cells[.state].set(UInt64(ProcessState.absent.rawValue))
+        cells[.lastStatus].set(UInt64(UInt32(bitPattern: status)))
+        if child.role == .shadow { shadowDied(child.index) }
+        if child.role == .worker { workerDied(child.index) }
+        if endingSince != nil { return }
+        cells.add(.restarts)
+        let wasRecycled = child.isRecycled
+        child.isRecycled = false
+        if wasRecycled {
+            child.startAtMs = now
+            return
+        }
+        Console.log(.error, "\(child.name) died: \(Spawning.text(status)); starting it again")
+        let lived = now - child.startedMs
+        if lived >= Self.healthyMs {
+            child.waitMs = 0
+            child.startAtMs = now
+        } else {
+            holdBack(child, now)
+        }
+    }
+
+    private func holdBack(_ child: Child, _ now: UInt64) {
+        child.waitMs =
+            child.waitMs == 0 ? Self.backoffMsFirst : min(child.waitMs * 2, Self.backoffMsMax)
+        child.startAtMs = now + child.waitMs
+        row(child)[.state].set(UInt64(ProcessState.heldBack.rawValue))
+        Console.log(.warn, "\(child.name) dies too fast: held back for \(child.waitMs) ms")
+        if child.role == .worker, child.waitMs > Self.patienceMs,
+            let other = livingWorker(besides: child.index)
+        {
+            Console.log(
+                .warn, "worker \(other) serves the socket of worker \(child.index) meanwhile")
+            assignSockets(of: child.index, to: other)
+        }
+    }
+
+    private func livingWorker(besides index: Int) -> Int? {
+        children.first { $0.role == .worker && $0.index != index && $0.pid > 0 }?.index
+    }
+
+    private func assignSockets(of worker: Int, to server: Int) {
+        board.workerProcesses[worker][.servedBy].set(UInt64(server + 1))
+        for wake in workerWakes { wake.signal() }
+    }
+
+    /// The dead shadow process holds nothing any more: the workers may take their loans back.
+    private func shadowDied(_ index: Int) {
+        for (worker, region) in regions.enumerated()
+        where launch.shadowProcess(ofWorker: worker) == index {
+            region.link?.attachedEpoch.publish(0)
+        }
+        for shadow in 0..<launch.shape.mirror.shadows {
+            let gauges = board.mirror.gauges(process: index, shadow: shadow)
+            for gauge in [ShadowGauge.inFlight, .connectionsOpen, .connectionsIdle] {
+                gauges[gauge].set(0)
+            }
+        }
+        let epoch = board.mirror.shadowEpochs[index]
+        epoch.publish(epoch.value + 1)
+        for wake in workerWakes { wake.signal() }
+    }
+
+    /// Closes a dead worker's books and gives its next life fresh memory. Its shadow process reads
+    /// the old memory: it starts anew as well, with the new.
+    private func workerDied(_ index: Int) {
+        if let link = regions[index].link { board.mirror.settle(deadWorker: index, link: link) }
+        let counters = board.workers[index].counters
+        for gauge in [
+            WorkerCounter.connectionsOpen, .upstreamOpen, .upstreamIdle, .tunnelsOpen, .blocksTaken,
+        ] { counters[gauge].set(0) }
+        guard endingSince == nil else { return }
+        do throws(SystemError) {
+            regions[index] = try Region(launch.settings, worker: index)
+        } catch {
+            Console.log(.error, "no fresh memory for worker \(index): \(error); it keeps the old")
+        }
+        let process = launch.shadowProcess(ofWorker: index)
+        if let shadow = children.first(where: { $0.role == .shadow && $0.index == process }),
+            shadow.pid > 0
+        {
+            shadow.isRecycled = true
+            kill(shadow.pid, SIGKILL)
+        }
+    }
+
+    // MARK: Ending
+
+    /// Has the workers finish what is under way and end; nothing is started again.
+    func beginStop() {
+        endingSince = Instant.now().milliseconds
+        for child in children {
+            child.startAtMs = nil
+            if child.role == .worker, child.pid > 0 {
+                row(child)[.state].set(UInt64(ProcessState.stopping.rawValue))
+                kill(child.pid, SIGTERM)
+            }
+        }
+        stopHelpers()
+    }
+
+    /// The shadow and admin processes end once no worker needs them.
+    private func stopHelpers() {
+        guard children.allSatisfy({ $0.role != .worker || $0.pid == 0 }) else { return }
+        for child in children where child.pid > 0 { kill(child.pid, SIGTERM) }
+    }
+
+    /// Moves an ending generation on: its helpers after its workers, and by force what is late.
+    func enforceEnd() {
+        guard let endingSince else { return }
+        stopHelpers()
+        let limit = UInt64(launch.settings.runtime.drainTimeoutMs) + Self.killAfterMs
+        if Instant.now().milliseconds > endingSince + limit { killAll() }
+    }
+
+    /// Ends every process at once.
+    func killAll() {
+        for child in children where child.pid > 0 { kill(child.pid, SIGKILL) }
+    }
+}
