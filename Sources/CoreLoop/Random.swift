@@ -8,14 +8,28 @@ public struct SecureRandom: ~Copyable {
 
     private let buffer: UnsafeMutablePointer<UInt64>
     private let left: UnsafeMutablePointer<Int>
+    /// Where the bytes come from instead of the kernel; nil but in simulations.
+    private let foreseen: UnsafeMutablePointer<FastRandom>?
 
-    public init() {
+    /// From the kernel.
+    public init() { self.init(foreseen: nil) }
+
+    /// For simulations, which have to be repeatable from their seed: everybody can foresee these.
+    public init(simulatedFrom seed: UInt64) {
+        let generator = UnsafeMutablePointer<FastRandom>.allocate(capacity: 1)
+        generator.initialize(to: FastRandom(seed: seed))
+        self.init(foreseen: generator)
+    }
+
+    private init(foreseen: UnsafeMutablePointer<FastRandom>?) {
+        self.foreseen = foreseen
         buffer = .allocate(capacity: Self.words)
         left = .allocate(capacity: 1)
         left.initialize(to: 0)
     }
 
     deinit {
+        foreseen?.deallocate()
         buffer.deallocate()
         left.deallocate()
     }
@@ -23,6 +37,7 @@ public struct SecureRandom: ~Copyable {
     /// 64 bits. Traps where the kernel has none, which Linux rules out.
     public func next() -> UInt64 {
         if left.pointee == 0 {
+            if let foreseen { return foreseen.pointee.next() }
             let bytes = Self.words * 8
             var filled = 0
             while filled < bytes {

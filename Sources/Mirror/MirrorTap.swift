@@ -52,7 +52,7 @@ public final class MirrorTap {
     private let producer: RingProducer<CopyCell>
     private let consumer: RingConsumer<CopyReturn>
     private let wake: Wake
-    private let random = SecureRandom()
+    private let random: SecureRandom
     private let captures: Slab<Capture>
     private let tickets: Slab<Ticket>
     private let loansMax: Int
@@ -76,10 +76,12 @@ public final class MirrorTap {
     ///   - routes: the lanes of each route, as configured.
     ///   - link: the memory shared with the shadow process number `process`.
     ///   - wake: knocks on that process's door.
+    ///   - random: where in its stratum a pick lies.
     public init(
         worker: Int, process: Int, routes: [[LaneSettings]], link: MirrorLink, board: MirrorBoard,
-        wake: Wake, blocksOnLoanMax: Int
+        wake: Wake, blocksOnLoanMax: Int, random: consuming SecureRandom = SecureRandom()
     ) throws(SystemError) {
+        self.random = random
         self.link = link
         self.process = process
         self.board = board

@@ -61,6 +61,15 @@ import Testing
         }
     }
 
+    @Test func simulatedRandomRepeatsItsSeed() {
+        func draws(_ seed: UInt64) -> [UInt64] {
+            let random = SecureRandom(simulatedFrom: seed)
+            return (0..<100).map { _ in random.next() }
+        }
+        #expect(draws(7) == draws(7))
+        #expect(draws(7) != draws(8))
+    }
+
     @Test func secureRandomFillsEveryWordAnew() {
         let random = SecureRandom()
         let draws = 20_000

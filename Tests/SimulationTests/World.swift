@@ -87,7 +87,8 @@ final class World {
             ? nil
             : try MirrorTap(
                 worker: 0, process: 0, routes: settings.routes.map(\.lanes), link: link,
-                board: board.mirror, wake: wake, blocksOnLoanMax: runtime.blocksOnLoanMax)
+                board: board.mirror, wake: wake, blocksOnLoanMax: runtime.blocksOnLoanMax,
+                random: SecureRandom(simulatedFrom: seed))
         logFD = plan.hasLog ? memfd_create("log", UMBRA_MFD_CLOEXEC) : -1
         log =
             plan.hasLog
