@@ -191,6 +191,13 @@ enum GatewayBlocks {
         if let text = section.choice("x_forwarded") {
             forwarding.forwardedFor = ForwardingSettings.ForwardedFor(rawValue: text)!
         }
+        if let text = section.choice("forwarded") {
+            forwarding.forwarded = ForwardingSettings.ForwardedFor(rawValue: text)!
+        }
+        if let text = section.choice("trace") {
+            forwarding.trace = ForwardingSettings.Trace(rawValue: text)!
+        }
+        trustedProxies(section, &forwarding, findings)
         section.read("allow_trace", into: &forwarding.allowTrace)
         if let (name, place) = section.text("via") {
             if TextForm.isToken(name), name.utf8.count <= ConfigurationLimits.nameCharactersMax {
@@ -204,6 +211,41 @@ enum GatewayBlocks {
             }
         }
         return forwarding
+    }
+
+    private static func trustedProxies(
+        _ section: Section, _ forwarding: inout ForwardingSettings, _ findings: Findings
+    ) {
+        let items = section.list("trusted_proxies", max: ConfigurationLimits.listEntriesMax) ?? []
+        for (node, place) in items {
+            guard let text = Section.text(of: node, place, "an address or a network", findings)
+            else { continue }
+            if text == "unix" {
+                forwarding.trustsUnix = true
+                continue
+            }
+            guard let network = IPNetwork(text) else {
+                findings.add(
+                    .wrongType, place,
+                    "must be an IP address, a network in CIDR form, or unix, is \(quoted(text))",
+                    "write it as 10.0.0.0/8 or \"2001:db8::/32\"")
+                continue
+            }
+            if network.hasHostBits {
+                findings.add(
+                    .outOfRange, place,
+                    "\(quoted(text)) names an address inside the network, not its first one",
+                    "leave the length out for one address, or clear the bits behind it")
+                continue
+            }
+            if forwarding.trustedProxies.contains(network) {
+                findings.add(
+                    .duplicate, place, "\(quoted(text)) stands in this list already",
+                    "keep one of them")
+                continue
+            }
+            forwarding.trustedProxies.append(network)
+        }
     }
 
     static func accessLog(_ root: Section, _ findings: Findings) -> AccessLogSettings? {

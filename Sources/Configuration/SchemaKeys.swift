@@ -108,6 +108,16 @@ extension Schema {
             "X-Forwarded-For, -Proto, -Host: append to the client's, replace, or leave them."
         ),
         SchemaKey(
+            "forwarding.forwarded", .choice(["append", "replace", "off"]), "off", "append",
+            "The same for Forwarded (RFC 7239); off adds none."),
+        SchemaKey(
+            "forwarding.trusted_proxies", .list("addresses, networks in CIDR form, and unix"), "[]",
+            "[10.0.0.0/8, \"2001:db8::/32\", unix]",
+            "Peers whose X-Forwarded-* and Forwarded are believed; named, others' are taken out."),
+        SchemaKey(
+            "forwarding.trace", .choice(["off", "on", "always"]), "on", "always",
+            "traceparent: leave it, give it a span of our own, or begin a trace where none is."),
+        SchemaKey(
             "forwarding.allow_trace", .boolean, "false", "true",
             "Whether TRACE is passed on; otherwise 405."),
         SchemaKey(

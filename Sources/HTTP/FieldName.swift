@@ -5,7 +5,7 @@ public enum FieldName: UInt8, Sendable, CaseIterable {
     case via, te, trailer, keepAlive, proxyConnection, proxyAuthorization, proxyAuthenticate
     case http2Settings
     case xForwardedFor, xForwardedProto, xForwardedHost, forwarded, xRequestID, traceparent
-    case umbraShadow
+    case tracestate, umbraShadow
     case authorization, cookie, setCookie, retryAfter, contentType, date, server, userAgent
 
     /// The name in lower case; empty for `other`.
@@ -33,6 +33,7 @@ public enum FieldName: UInt8, Sendable, CaseIterable {
         case .forwarded: "forwarded"
         case .xRequestID: "x-request-id"
         case .traceparent: "traceparent"
+        case .tracestate: "tracestate"
         case .umbraShadow: "x-umbra-shadow"
         case .authorization: "authorization"
         case .cookie: "cookie"
@@ -69,7 +70,7 @@ public enum FieldName: UInt8, Sendable, CaseIterable {
         switch self {
         case .host, .contentLength, .transferEncoding, .maxForwards, .expect, .via, .forwarded,
             .xForwardedFor, .xForwardedProto, .xForwardedHost, .xRequestID, .traceparent,
-            .umbraShadow, .date:
+            .tracestate, .umbraShadow, .date:
             true
         default: false
         }
@@ -98,6 +99,7 @@ extension Bytes {
             if isName(start, "connection") { return .connection }
             if isName(start, "user-agent") { return .userAgent }
             if isName(start, "keep-alive") { return .keepAlive }
+            if isName(start, "tracestate") { return .tracestate }
             return isName(start, "set-cookie") ? .setCookie : .other
         case 11:
             if isName(start, "traceparent") { return .traceparent }

@@ -85,10 +85,37 @@ public final class Sanitizer {
             writer.append("\r\n")
         case .chunked: writer.append("Transfer-Encoding: chunked\r\n")
         }
+        writeTrace(head, id, to: &writer)
         writer.append("X-Umbra-Shadow: true\r\nX-Umbra-Shadow-Id: ")
         id.append(to: &writer)
         writer.append("\r\n\r\n")
         return !writer.overflowed
+    }
+
+    /// Gives the copy a span of its own in the request's trace, marked as a shadow's: beside the
+    /// primary's, the two could not be told apart. What is no valid trace goes with no copy.
+    private func writeTrace(
+        _ head: UnsafeRawBufferPointer, _ id: ShadowID, to writer: inout HeadWriter
+    ) {
+        let base = head.baseAddress!
+        guard request.fields.contains(.traceparent),
+            var trace = TraceParent(request.fields, base),
+            !isStripped("traceparent")
+        else { return }
+        // Random enough, and the same each time this copy is written.
+        trace.span = id.spanID
+        writer.append("traceparent: ")
+        trace.append(to: &writer)
+        writer.append("\r\n")
+        guard !isStripped("tracestate") else { return }
+        writer.append("tracestate: ")
+        TraceState.appendMarked(request.fields, base, to: &writer)
+        writer.append("\r\n")
+    }
+
+    private func isStripped(_ name: StaticString) -> Bool {
+        strip.contains(
+            UnsafeRawBufferPointer(start: name.utf8Start, count: name.utf8CodeUnitCount))
     }
 
     /// Appends the trailer section's field lines, without the closing empty line. False where
@@ -148,6 +175,7 @@ public final class Sanitizer {
         switch field.known {
         case .host: return true
         case .contentLength, .transferEncoding, .expect, .umbraShadow: return false
+        case .traceparent, .tracestate: return false
         case .trailer: return keepsTrailer
         case .other, .authorization, .cookie, .setCookie: return keepsByName(field, bytes, false)
         // Known not to be secret: the settings alone may want them away.

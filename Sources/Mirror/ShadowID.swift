@@ -23,6 +23,9 @@ public struct ShadowID: BitwiseCopyable, Sendable, Equatable {
         (high, low) = UUIDv7.make(milliseconds: wallMs, random.next(), random.next())
     }
 
+    /// The id of the copy's span in a trace: its random bits, never 0.
+    public var spanID: UInt64 { low << 2 | high & 0x3 | 1 << 63 }
+
     /// Appends the 36 characters of the text form, in lower case.
     public func append(to writer: inout HeadWriter) {
         UUIDv7.append(high, low, to: &writer)

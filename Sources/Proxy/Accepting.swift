@@ -28,7 +28,8 @@ extension ProxyWorker {
             return
         }
         counters.add(.connectionsAccepted)
-        clients[slot].pointee.address.set(storage)
+        clients[slot].pointee.peer.address.set(storage)
+        clients[slot].pointee.peer.isTrusted = forwarding.chain.trusts(storage)
         do throws(SystemError) {
             try epoll.add(
                 fd, Token(kind: Kind.client, slot: slot, generation: clients.generation(slot)))

@@ -32,6 +32,9 @@ public struct LogRecord {
 
     var wallMs: UInt64 = 0
     var latencyNs: UInt64 = 0
+    /// The halves of the trace-id; both 0 where the request has none.
+    var traceHigh: UInt64 = 0
+    var traceLow: UInt64 = 0
     var requestBytes: UInt64 = 0
     var answerBytes: UInt64 = 0
     var status: UInt16 = 0
@@ -125,6 +128,7 @@ public final class AccessLog {
         if let place = head.fields.first(.xRequestID) {
             record.pointee.requestID.set(part(head.fields[place].value))
         }
+        if let trace = TraceParent(head.fields, bytes) { setTrace(UInt32(slot), trace) }
         return UInt32(slot)
     }
 
@@ -144,6 +148,13 @@ public final class AccessLog {
         if records[Int(id)].pointee.requestID.count == 0 {
             records[Int(id)].pointee.requestID.set(bytes)
         }
+    }
+
+    func setTrace(_ id: UInt32, _ trace: TraceParent) {
+        let record = records[Int(id)]
+        guard record.pointee.traceHigh | record.pointee.traceLow == 0 else { return }
+        record.pointee.traceHigh = trace.traceHigh
+        record.pointee.traceLow = trace.traceLow
     }
 
     /// The line waits for `copies` returns.
@@ -276,6 +287,12 @@ final class AccessLogWriter: @unchecked Sendable {
         putTime(record.wallMs)
         put("\",\"request_id\":")
         putQuoted(record.requestID)
+        if record.traceHigh | record.traceLow != 0 {
+            put(",\"trace_id\":\"")
+            putHex(record.traceHigh)
+            putHex(record.traceLow)
+            put("\"")
+        }
         put(",\"client\":\"")
         withUnsafeBytes(of: record.address.bytes) {
             line.append(contentsOf: $0.prefix(Int(record.address.count)))
@@ -323,6 +340,11 @@ final class AccessLogWriter: @unchecked Sendable {
         put(",\"shadow_id\":\"")
         withUnsafeBytes(of: id) { line.append(contentsOf: $0) }
         put("\"}")
+    }
+
+    private func putHex(_ number: UInt64) {
+        let digits = String(number, radix: 16)
+        put(String(repeating: "0", count: 16 - digits.utf8.count) + digits)
     }
 
     private func put(_ text: String) { line.append(contentsOf: text.utf8) }

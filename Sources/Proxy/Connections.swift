@@ -81,8 +81,8 @@ struct ClientConnection {
     var lingerBytes: UInt32 = 0
     var startedNs: UInt64 = 0
     var answerBytes: UInt64 = 0
-    /// The peer's address as text.
-    var address = AddressText()
+    /// Who is at the other end.
+    var peer = Peer()
 
     init(fd: Int32) { self.fd = fd }
 }

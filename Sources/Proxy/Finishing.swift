@@ -176,7 +176,7 @@ extension ProxyWorker {
             // No exchange has begun: a head that came too late, or no block to read it into.
             client.pointee.state = .exchange
             client.pointee.startedNs = readClock().nanoseconds
-            if let log { client.pointee.log = log.beginRefused(client.pointee.address) }
+            if let log { client.pointee.log = log.beginRefused(client.pointee.peer.address) }
         }
         guard !client.pointee.flags.contains(.answerBegun) else {
             cutOff(slot)

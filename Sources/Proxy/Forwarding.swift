@@ -20,6 +20,10 @@ final class Forwarding {
     }
 
     private let settings: ForwardingSettings
+    /// Who the client is behind proxies that are trusted.
+    let chain: ClientChain
+    private let plan: OriginPlan
+    private let trustedPlan: OriginPlan
     /// By the minor version that the message came in (RFC 9110 §7.6.3).
     private let viaLine: PreparedBytes
     private let viaLine10: PreparedBytes
@@ -30,10 +34,14 @@ final class Forwarding {
     private let dateSecond: UnsafeMutablePointer<UInt64>
     private let random: UnsafeMutablePointer<FastRandom>
     private let madeID: UnsafeMutablePointer<(UInt64, UInt64)>
+    private let madeTrace: UnsafeMutablePointer<TraceParent>
     private static let dateLineBytes = 6 + HTTPDate.bytesCount + 2
 
     init(_ settings: GatewaySettings, seed: UInt64) {
         self.settings = settings.forwarding
+        chain = ClientChain(settings.forwarding)
+        plan = OriginPlan(settings.forwarding, peerIsTrusted: false)
+        trustedPlan = OriginPlan(settings.forwarding, peerIsTrusted: true)
         viaLine = PreparedBytes("Via: 1.1 \(settings.forwarding.viaName)\r\n")
         viaLine10 = PreparedBytes("Via: 1.0 \(settings.forwarding.viaName)\r\n")
         targets = .allocate(capacity: settings.targets.count)
@@ -60,6 +68,8 @@ final class Forwarding {
         dateSecond.initialize(to: 0)
         madeID = .allocate(capacity: 1)
         madeID.initialize(to: (0, 0))
+        madeTrace = .allocate(capacity: 1)
+        madeTrace.initialize(to: TraceParent(traceHigh: 0, traceLow: 0, span: 0, flags: 0))
         random = .allocate(capacity: 1)
         random.initialize(to: FastRandom(seed: seed))
     }
@@ -72,6 +82,7 @@ final class Forwarding {
         dateSecond.deallocate()
         random.deallocate()
         madeID.deallocate()
+        madeTrace.deallocate()
     }
 
     /// The target of a route.
@@ -83,17 +94,16 @@ final class Forwarding {
     // MARK: Requests
 
     /// Writes the head for the upstream. `bytes` is what `head` was parsed from, `headBytes` its
-    /// length.
+    /// length, `peer` who sent it.
     func writeRequest(
         _ head: RequestHead, _ bytes: UnsafeRawPointer, headBytes: Int, route: Int,
-        client: AddressText, into writer: inout HeadWriter
+        peer: Peer, into writer: inout HeadWriter
     ) {
         let target = targets[routeTargets[route]]
         writeRequestLine(head, bytes, target, rewrites[route], &writer)
-        let mode = settings.forwardedFor
-        var left = FieldName.maxForwards.bit
-        if mode != .off { left |= FieldName.xForwardedFor.bit }
-        if mode == .replace { left |= FieldName.xForwardedProto.bit | FieldName.xForwardedHost.bit }
+        let plan = peer.isTrusted ? trustedPlan : plan
+        var left = FieldName.maxForwards.bit | plan.leftOut
+        let trace = nextTrace(head, bytes, leavingOut: &left)
         let isAbsolute = head.targetForm == .absolute
         if isAbsolute { left |= FieldName.host.bit }
         let present = head.fields.present
@@ -114,14 +124,15 @@ final class Forwarding {
             writer.append(decimal: UInt64(max(0, hops - 1)))
             writer.append("\r\n")
         }
-        if mode != .off { writeForwarded(head, bytes, client, mode, &writer) }
+        writeOrigin(head, bytes, peer, plan, &writer)
+        if trace { writeTrace(&writer) }
         if present & FieldName.xRequestID.bit == 0 { writeRequestID(&writer) }
         writer.append(head.versionMinor == 0 ? viaLine10.buffer : viaLine.buffer)
         writer.append("\r\n")
     }
 
     @inline(__always)
-    private func append(_ bytes: UnsafeRawPointer, _ range: ByteRange, _ writer: inout HeadWriter) {
+    func append(_ bytes: UnsafeRawPointer, _ range: ByteRange, _ writer: inout HeadWriter) {
         writer.append(UnsafeRawBufferPointer(start: bytes + range.start, count: Int(range.count)))
     }
 
@@ -190,31 +201,6 @@ final class Forwarding {
         }
     }
 
-    private func writeForwarded(
-        _ head: RequestHead, _ bytes: UnsafeRawPointer, _ client: AddressText,
-        _ mode: ForwardingSettings.ForwardedFor, _ writer: inout HeadWriter
-    ) {
-        writer.append("X-Forwarded-For: ")
-        if mode == .append, head.fields.contains(.xForwardedFor) {
-            for index in 0..<head.fields.count where head.fields[index].known == .xForwardedFor {
-                append(bytes, head.fields[index].value, &writer)
-                writer.append(", ")
-            }
-        }
-        withUnsafeBytes(of: client.bytes) { raw in
-            writer.append(UnsafeRawBufferPointer(rebasing: raw[..<Int(client.count)]))
-        }
-        // A proxy in front of us knows better than we do what the user's own request said.
-        if mode == .replace || !head.fields.contains(.xForwardedProto) {
-            writer.append("\r\nX-Forwarded-Proto: http")
-        }
-        if !head.authority.isEmpty, mode == .replace || !head.fields.contains(.xForwardedHost) {
-            writer.append("\r\nX-Forwarded-Host: ")
-            append(bytes, head.authority, &writer)
-        }
-        writer.append("\r\n")
-    }
-
     private func writeRequestID(_ writer: inout HeadWriter) {
         writer.append("X-Request-Id: ")
         madeID.pointee = UUIDv7.make(
@@ -227,6 +213,49 @@ final class Forwarding {
     func appendMadeID(to writer: inout HeadWriter) {
         UUIDv7.append(madeID.pointee.0, madeID.pointee.1, to: &writer)
     }
+
+    // MARK: Traces
+
+    /// Works out the trace of the request that goes out, and which fields it takes the place of.
+    /// False where it gets none.
+    @inline(__always)
+    private func nextTrace(
+        _ head: RequestHead, _ bytes: UnsafeRawPointer, leavingOut left: inout UInt64
+    ) -> Bool {
+        let bits = FieldName.traceparent.bit | FieldName.tracestate.bit
+        if head.fields.present & bits == 0, settings.trace != .always { return false }
+        return makeTrace(head, bytes, leavingOut: &left)
+    }
+
+    @inline(never)
+    private func makeTrace(
+        _ head: RequestHead, _ bytes: UnsafeRawPointer, leavingOut left: inout UInt64
+    ) -> Bool {
+        if settings.trace == .off { return false }
+        left |= FieldName.traceparent.bit
+        let span = max(1, random.pointee.next())
+        if var trace = TraceParent(head.fields, bytes) {
+            trace.span = span
+            madeTrace.pointee = trace
+            return true
+        }
+        // Without a parent that can be read, what vendors wrote beside it means nothing (§3.3.1).
+        left |= FieldName.tracestate.bit
+        guard settings.trace == .always else { return false }
+        madeTrace.pointee = TraceParent(
+            traceHigh: random.pointee.next(), traceLow: max(1, random.pointee.next()), span: span,
+            flags: TraceParent.sampled)
+        return true
+    }
+
+    private func writeTrace(_ writer: inout HeadWriter) {
+        writer.append("traceparent: ")
+        madeTrace.pointee.append(to: &writer)
+        writer.append("\r\n")
+    }
+
+    /// The trace that was begun for the request whose head was written last.
+    var begunTrace: TraceParent? { settings.trace == .always ? madeTrace.pointee : nil }
 
     // MARK: Answers
 

@@ -85,8 +85,19 @@ public struct ForwardingSettings: Sendable, Equatable {
     /// Append to the client's, put ours in their place, or leave them.
     public enum ForwardedFor: String, Sendable, CaseIterable { case append, replace, off }
 
-    /// What becomes of X-Forwarded-For, -Proto and -Host.
+    /// Whether requests carry a trace: leave `traceparent` as it came, give it a span of our own,
+    /// or begin one where there is none.
+    public enum Trace: String, Sendable, CaseIterable { case off, on, always }
+
+    /// What becomes of X-Forwarded-For, -Proto and -Host, and of Forwarded (RFC 7239).
     public var forwardedFor = ForwardedFor.append
+    public var forwarded = ForwardedFor.off
+    /// Peers whose word on their own clients counts; Unix sockets have no address. With any of
+    /// them named, what others say of it is taken out.
+    public var trustedProxies: [IPNetwork] = []
+    public var trustsUnix = false
+    /// What becomes of traceparent and tracestate (W3C Trace Context).
+    public var trace = Trace.on
     /// Whether TRACE is passed on; it is refused with 405 otherwise.
     public var allowTrace = false
     /// The name in Via.

@@ -189,7 +189,7 @@ extension ProxyWorker {
             return false
         case .invalid(let fault):
             beginExchange(slot)
-            if let log { client.pointee.log = log.beginRefused(client.pointee.address) }
+            if let log { client.pointee.log = log.beginRefused(client.pointee.peer.address) }
             counters.add(.refusals)
             gatewayAnswer(slot, .refused(fault))
             return false
@@ -220,7 +220,8 @@ extension ProxyWorker {
         let route = router.route(head, bytes)
         client.pointee.route = UInt16(truncatingIfNeeded: route)
         if let log {
-            client.pointee.log = log.begin(head, bytes, route: route, client.pointee.address)
+            let address = forwarding.chain.client(head.fields, bytes, client.pointee.peer)
+            client.pointee.log = log.begin(head, bytes, route: route, address)
         }
         switch head.framing {
         case .length(let length): client.pointee.bodyLeft = length
@@ -294,7 +295,7 @@ extension ProxyWorker {
             gatewayAnswer(slot, .noMemory)
             return
         }
-        if client.pointee.log != AccessLog.none { noteRequestID(client.pointee.log) }
+        if client.pointee.log != AccessLog.none { noteMade(client.pointee.log) }
         let isIdempotent = client.pointee.flags.contains(.idempotent)
         let upstream = acquireUpstream(forwarding.target(ofRoute: route), checkFirst: !isIdempotent)
         guard upstream >= 0 else {
@@ -328,7 +329,9 @@ extension ProxyWorker {
         }
     }
 
-    private func noteRequestID(_ record: UInt32) {
+    /// Writes down the ids that the request did not bring.
+    private func noteMade(_ record: UInt32) {
+        if let trace = forwarding.begunTrace { log?.setTrace(record, trace) }
         guard !requestHead.fields.contains(.xRequestID) else { return }
         withUnsafeTemporaryAllocation(byteCount: UUIDv7.textBytes, alignment: 8) { scratch in
             var writer = HeadWriter(scratch)
@@ -348,7 +351,7 @@ extension ProxyWorker {
         var writer = HeadWriter(UnsafeMutableRawBufferPointer(start: memory, count: blockBytes))
         forwarding.writeRequest(
             requestHead, bytes, headBytes: headBytes, route: route,
-            client: clients[slot].pointee.address,
+            peer: clients[slot].pointee.peer,
             into: &writer)
         if !writer.overflowed {
             headParts[0] = Slice(slot: block, offset: 0, count: writer.count)
@@ -369,7 +372,7 @@ extension ProxyWorker {
             UnsafeMutableRawBufferPointer(start: memory, count: largeHeads.byteCount))
         forwarding.writeRequest(
             requestHead, bytes, headBytes: headBytes, route: route,
-            client: clients[slot].pointee.address,
+            peer: clients[slot].pointee.peer,
             into: &writer)
         return writer.overflowed ? nil : spread(writer.written)
     }

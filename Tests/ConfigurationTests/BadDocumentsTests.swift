@@ -213,6 +213,19 @@ struct Fault: Sendable, CustomTestStringConvertible {
             "forwarding: {x_forwarded: apend}", .wrongType, "forwarding.x_forwarded", 5,
             "did you mean append?"),
         Fault("forwarding: {via: \"a b\"}", .wrongType, "forwarding.via", 5, "token"),
+        Fault(
+            "forwarding: {trusted_proxies: [10.0.0.0/33]}", .wrongType,
+            "forwarding.trusted_proxies[0]", 5, "10.0.0.0/8"),
+        Fault(
+            "forwarding: {trusted_proxies: [proxy.test]}", .wrongType,
+            "forwarding.trusted_proxies[0]", 5, "is proxy.test"),
+        Fault(
+            "forwarding: {trusted_proxies: [10.0.0.1/8]}", .outOfRange,
+            "forwarding.trusted_proxies[0]", 5, "not its first one"),
+        Fault(
+            "forwarding: {trusted_proxies: [10.0.0.0/8, unix, 10.0.0.0/8]}", .duplicate,
+            "forwarding.trusted_proxies[2]", 5, "keep one"),
+        Fault("forwarding: {trace: yes}", .wrongType, "forwarding.trace", 5, "off or on or always"),
         Fault("access_log: on", .wrongType, "access_log", 5, "write {path: \"-\"}"),
         Fault("access_log: {path: \"\"}", .wrongType, "access_log.path", 5, "names no file"),
         Fault("access_log: {format: text}", .wrongType, "access_log.format", 5, "must be json"),

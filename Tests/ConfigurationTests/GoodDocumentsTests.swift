@@ -31,7 +31,9 @@ import Upstream
                 limits: {head_bytes: 4096, fields: 20, body_bytes: 1 MiB, head_timeout: 1s,
                          body_timeout: 1500ms,
                          idle_timeout: 1h, connect_timeout: 3s, answer_timeout: 4s}
-                forwarding: {x_forwarded: "off", allow_trace: true, via: edge-1}
+                forwarding:
+                  {x_forwarded: "off", allow_trace: true, via: edge-1, forwarded: append, trace: always,
+                   trusted_proxies: [10.0.0.0/8, "2001:db8::1", unix]}
                 access_log: {path: /tmp/log, format: json}
                 admin: {listen: "[::1]:5", token: {env: TOKEN}}
                 listen: [localhost:80, {address: "unix:/run/u.sock"}]
@@ -62,6 +64,11 @@ import Upstream
         #expect(read.forwarding.forwardedFor == .off)
         #expect(read.forwarding.allowTrace)
         #expect(read.forwarding.viaName == "edge-1")
+        #expect(read.forwarding.forwarded == .append)
+        #expect(read.forwarding.trace == .always)
+        #expect(
+            read.forwarding.trustedProxies == [IPNetwork("10.0.0.0/8"), IPNetwork("2001:db8::1")])
+        #expect(read.forwarding.trustsUnix)
         #expect(read.accessLog?.path == "/tmp/log")
         #expect(read.admin.listen == SocketAddress("[::1]:5"))
         #expect(read.admin.tokenVariable == "TOKEN")

@@ -1,5 +1,6 @@
 import CLinux
 import CoreLoop
+import Glibc
 import Testing
 
 @Suite struct SocketAddressTests {

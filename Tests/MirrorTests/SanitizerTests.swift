@@ -71,6 +71,42 @@ import Testing
                 + "X-Umbra-Shadow-Id: 01920000-0000-7abc-8123-456789abcdef\r\n\r\n")
     }
 
+    @Test func theCopyIsASpanOfItsOwn() throws {
+        let trace = "0af7651916cd43dd8448eb211c80319c"
+        let head =
+            "GET / HTTP/1.1\r\nHost: a\r\ntracestate: b=1\r\nAccept: */*\r\n"
+            + "traceparent: 00-\(trace)-b7ad6b7169203331-01\r\n\r\n"
+        let copy = try #require(Self.clean(head))
+        let span = String(Self.id.spanID, radix: 16)
+        #expect(
+            copy
+                == "GET / HTTP/1.1\r\nHost: a\r\nAccept: */*\r\n"
+                + "traceparent: 00-\(trace)-\(span)-01\r\ntracestate: umbra=shadow,b=1\r\n"
+                + "X-Umbra-Shadow: true\r\n"
+                + "X-Umbra-Shadow-Id: 01920000-0000-7abc-8123-456789abcdef\r\n\r\n")
+        #expect(span != "b7ad6b7169203331" && span.utf8.count == 16)
+        // Once more, the same: a copy that was sent in part is written again.
+        #expect(Self.clean(head) == copy)
+    }
+
+    @Test(arguments: [
+        ["traceparent: 00-1-2-3", "tracestate: a=1"], ["tracestate: a=1"],
+        [
+            "traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+            "traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+        ],
+    ])
+    func noCopyCarriesABrokenTrace(lines: [String]) {
+        #expect(Self.fields(of: lines) == [])
+    }
+
+    @Test func aTraceCanBeLeftOut() {
+        let line = "traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+        #expect(Self.fields(of: [line]) { $0.stripFields = ["traceparent"] } == [])
+        let left = Self.fields(of: [line, "tracestate: a=1"]) { $0.stripFields = ["tracestate"] }
+        #expect(left?.count == 1 && left?[0].hasPrefix("traceparent: 00-0af7") == true)
+    }
+
     @Test func framingIsWrittenAnew() throws {
         let head =
             "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n"
@@ -121,7 +157,7 @@ import Testing
     static let harmlessFields = [
         "Accept", "Accept-Encoding", "Accept-Language", "User-Agent", "Content-Type", "Referer",
         "Origin", "If-None-Match", "If-Modified-Since", "Range", "Cache-Control", "X-Request-Id",
-        "Traceparent", "Tracestate", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto",
+        "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto",
         "Forwarded", "Via", "X-Real-IP", "Sec-Fetch-Mode", "Sec-CH-UA", "X-B3-TraceId", "DNT",
         "X-User-Id", "X-Tenant", "Priority", "Max-Forwards", "Content-Encoding", "Digest",
         "Access-Control-Request-Method", "X-Keyboard", "Monkey", "X-Hotpath",

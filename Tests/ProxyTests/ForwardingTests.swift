@@ -19,7 +19,7 @@ import Upstream
             request.source.withUnsafeBytes {
                 forwarding.writeRequest(
                     request.head, $0.baseAddress!, headBytes: request.headBytes, route: 0,
-                    client: AddressText(client), into: &writer)
+                    peer: Peer(address: AddressText(client)), into: &writer)
             }
         }
     }
@@ -89,10 +89,10 @@ import Upstream
             name: "what passes stays in place and spelling",
             head:
                 "GET / HTTP/1.1\r\nhOsT: h.test\r\nACCEPT:*/*\r\nX-Request-Id: 1\r\nCookie: a=b\r\n"
-                + "traceparent: 00-1-2-3\r\n\r\n",
+                + "X-Trace: 00-1-2-3\r\n\r\n",
             result:
                 "GET / HTTP/1.1\r\nhOsT: h.test\r\nACCEPT:*/*\r\nX-Request-Id: 1\r\nCookie: a=b\r\n"
-                + "traceparent: 00-1-2-3\r\nVia: 1.1 umbra\r\n\r\n"),
+                + "X-Trace: 00-1-2-3\r\nVia: 1.1 umbra\r\n\r\n"),
         HeadRow(
             name: "hop-by-hop fields and those that Connection names",
             head: "GET / HTTP/1.1\r\nHost: h.test\r\nConnection: close, X-Secret\r\nX-Secret: 1\r\n"
@@ -190,7 +190,7 @@ import Upstream
                 request.source.withUnsafeBytes {
                     forwarding.writeRequest(
                         request.head, $0.baseAddress!, headBytes: request.headBytes, route: 0,
-                        client: AddressText("1.2.3.4"), into: &writer)
+                        peer: Peer(address: AddressText("1.2.3.4")), into: &writer)
                 }
             }
             let line = try #require(
@@ -216,7 +216,7 @@ import Upstream
                 request.source.withUnsafeBytes {
                     forwarding.writeRequest(
                         request.head, $0.baseAddress!, headBytes: request.headBytes, route: 0,
-                        client: AddressText("1.2.3.4"), into: &writer)
+                        peer: Peer(address: AddressText("1.2.3.4")), into: &writer)
                 }
                 return (writer.overflowed, writer.count)
             }
