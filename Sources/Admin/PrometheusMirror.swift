@@ -104,6 +104,12 @@ extension Prometheus {
         }
         renderShadowStates(&text, gauges, now)
         text.family(
+            "umbra_mirror_guard_held", .gauge,
+            "1 while mirroring is held because it slowed the users' requests.")
+        text.sample("", board.mirror.control.value(.guardHolds))
+        text.family("umbra_mirror_guard_holds_total", .counter, "Times that it was held.")
+        text.sample("", board.mirror.control.value(.guardHoldsTotal))
+        text.family(
             "umbra_shadow_duration_seconds", .histogram,
             "From a copy's first byte to the end of the shadow's answer; whole answers only.")
         for shadow in settings.shadows.indices {

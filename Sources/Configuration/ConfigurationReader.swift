@@ -115,6 +115,7 @@ public enum ConfigurationReader {
         settings.targets = targets.settings
         let mirror = MirrorBlock.read(root, targets, findings)
         settings.mirrorEnabled = mirror.enabled
+        settings.guardOverheadMax = mirror.guardOverheadMax
         settings.shadows = mirror.shadows.map(\.settings)
         settings.routes = RouteBlock.read(root, targets, mirror, findings)
         CrossChecks(

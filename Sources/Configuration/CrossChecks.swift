@@ -64,6 +64,15 @@ struct CrossChecks {
                 "is false: mirroring starts switched off, also for routes that say enabled: true"
             )
         }
+        let everything = settings.routes.flatMap(\.lanes).allSatisfy {
+            $0.sampleRate == 1 || $0.sampleRate == 0 || $0.sampleBy != .request
+        }
+        if mirror.guardOverheadMax != nil, everything {
+            findings.add(
+                .blindGuard, section?.place("guard") ?? block,
+                "compares mirrored requests with unmirrored ones, chosen by chance: there are none",
+                "set a sample_rate below 1, sampled by request")
+        }
         for (index, shadow) in mirror.shadows.enumerated() {
             let id = shadow.settings.targetID
             let lanes = settings.routes.flatMap(\.lanes).filter { $0.shadow == index }

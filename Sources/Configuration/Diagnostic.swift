@@ -28,6 +28,7 @@ public enum DiagnosticCode: String, Sendable, CaseIterable {
     case tightMemory = "W005"
     case rewriteSlashes = "W006"
     case chosenPort = "W007"
+    case blindGuard = "W008"
 
     /// An E is an error, a W a warning.
     public var severity: Severity { rawValue.first == "E" ? .error : .warning }
@@ -56,6 +57,7 @@ public enum DiagnosticCode: String, Sendable, CaseIterable {
         case .tightMemory: "blocks or loans that leave too little for the other use"
         case .rewriteSlashes: "a rewrite that doubles or loses a slash"
         case .chosenPort: "port 0: the kernel chooses"
+        case .blindGuard: "a latency guard that has nothing to compare"
         }
     }
 }

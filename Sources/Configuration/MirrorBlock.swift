@@ -16,6 +16,8 @@ struct MirrorBlock {
     var primary = 0
     /// Nil where the document has no `traffic_mirror`.
     var place: Place?
+    /// Nil without `guard`.
+    var guardOverheadMax: Double?
 
     static func read(_ root: Section, _ targets: TargetBlock, _ findings: Findings) -> MirrorBlock {
         var block = MirrorBlock()
@@ -23,6 +25,11 @@ struct MirrorBlock {
         block.place = section.place
         section.read("enabled", into: &block.enabled)
         checkAsync(section, findings)
+        if let latencies = section.section("guard") {
+            var overhead = 0.05
+            latencies.read("p99_overhead", into: &overhead)
+            block.guardOverheadMax = overhead
+        }
         if let (id, place) = section.text("primary"), let index = targets.index(id, place, findings)
         {
             block.primary = index

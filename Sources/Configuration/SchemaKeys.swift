@@ -245,6 +245,14 @@ extension Schema {
             "traffic_mirror.limits.in_flight", .integer(1...65_536), "256", "64",
             "Copies that may be at the shadow at one time.", scope: .shadow),
         SchemaKey(
+            "traffic_mirror.guard", .mapping, "–", "{p99_overhead: 0.05}",
+            "Holds mirroring for a while where it slows the users' requests.", scope: .block),
+        SchemaKey(
+            "traffic_mirror.guard.p99_overhead", .number(0...10, least: 0.01), "0.05", "0.1",
+            "What it may add to the P99 of mirrored requests, as a share of the unmirrored ones'; "
+                + "needs a sample_rate below 1, to have both.",
+            scope: .block),
+        SchemaKey(
             "traffic_mirror.safety", .mapping, "–", "{methods: [GET, HEAD]}",
             "What the shadow may get.", scope: .route),
         SchemaKey(
@@ -302,7 +310,6 @@ extension Schema {
         LaterKey("traffic_mirror.log_shadow_response", "the log of answers"),
         LaterKey("traffic_mirror.log_mirror_response", "the log of answers"),
         LaterKey("traffic_mirror.capture_bytes", "the comparison of answers"),
-        LaterKey("traffic_mirror.guard", "the latency guard"),
         LaterKey("traffic_mirror.tags", "pinned tags"),
         LaterKey("traffic_mirror.safety.tools", "the check of tool calls"),
     ]

@@ -60,6 +60,8 @@ public enum MirrorControl: Int, CaseIterable, Sendable {
     case enabled
     /// Raised by whoever changes something here.
     case version
+    /// 1 while the latency guard holds mirroring, and how often it has. Written by the supervisor.
+    case guardHolds, guardHoldsTotal
 }
 
 /// The mirror's part of the board: shared by all processes, each cell with one writer.

@@ -160,7 +160,9 @@ public final class MirrorTap {
         var choice = Choice()
         let first = firstLane[route]
         let end = firstLane[route + 1]
-        guard first < end, board.control[.enabled].value != 0 else { return choice }
+        guard first < end, board.control[.enabled].value != 0,
+            board.control[.guardHolds].value == 0
+        else { return choice }
         // A copy of a copy would double the load with each gateway in the chain; a tunnel has no
         // end to copy.
         if head.fields.contains(.umbraShadow) || head.wantsUpgrade { return choice }

@@ -21,6 +21,9 @@ public struct GatewaySettings: Sendable, Equatable {
     public var accessLog: AccessLogSettings?
     /// `traffic_mirror.enabled`: false starts with mirroring off; it can be switched on later.
     public var mirrorEnabled = true
+    /// `traffic_mirror.guard.p99_overhead`: what mirroring may add to the users' P99, as a share;
+    /// nil watches nothing.
+    public var guardOverheadMax: Double?
 
     public init() {}
 }

@@ -24,6 +24,7 @@ final class Generation {
     private var workerWakes: [Wake] = []
     private var shadowWakes: [Wake] = []
     private var regions: [Region] = []
+    private var latencyWatch: LatencyWatch?
     /// Since when its processes are to end; nil while they serve.
     private(set) var endingSince: UInt64?
 
@@ -34,6 +35,7 @@ final class Generation {
         boardMemory = try .create(name: "umbra-board", byteCount: Board.byteCount(launch.shape))
         board = Board.map(boardMemory.base, launch.shape)
         launchFD = try launch.write()
+        latencyWatch = launch.settings.guardOverheadMax.map { LatencyWatch(overheadMax: $0) }
         board.mirror.control[.enabled].set(launch.settings.mirrorEnabled ? 1 : 0)
         for epoch in board.mirror.shadowEpochs { epoch.publish(1) }
         for worker in 0..<launch.workers {
@@ -82,6 +84,9 @@ final class Generation {
         default: board.admin
         }
     }
+
+    /// Holds mirroring where it slows the users, and lets it go on; to be called in each turn.
+    func watchLatency(now: Instant) { latencyWatch?.look(at: board, now: now) }
 
     // MARK: Starting
 

@@ -53,6 +53,7 @@ final class Supervisor {
             takeSignals()
             reap()
             current.enforceEnd()
+            current.watchLatency(now: .now())
             sayReady()
         }
     }

@@ -460,8 +460,8 @@ struct Fault: Sendable, CustomTestStringConvertible {
             "{mirror: {sample_rate: 2}}\ntraffic_mirror: {shadow: next}", .outOfRange,
             "routes[0].mirror.sample_rate", 6, "0 to 1"),
         Fault(
-            "{mirror: {guard: {}}}\ntraffic_mirror: {shadow: next}", .notYetSupported,
-            "routes[0].mirror.guard", 6, "guard"),
+            "{mirror: {guard: {}}}\ntraffic_mirror: {shadow: next}", .conflict,
+            "routes[0].mirror.guard", 6, "the whole of traffic_mirror"),
         Fault(
             "{mirror: true}\ntraffic_mirror: {shadow: next}", .wrongType, "routes[0].mirror", 6,
             "must be a mapping"),
@@ -653,7 +653,7 @@ struct Fault: Sendable, CustomTestStringConvertible {
                 "11 E006 routes[0].target",
                 "12 E006 traffic_mirror.shadow",
                 "12 E005 traffic_mirror.sample_rate",
-                "12 E010 traffic_mirror.guard",
+                "12 E004 traffic_mirror.guard",
             ])
         #expect(result.errors[0].column == 1)
         #expect(result.errors[2].column == 11)

@@ -27,6 +27,14 @@ import Testing
                 "traffic_mirror: {shadow: next}\nruntime: {blocks_on_loan_max: 32}", .tightMemory,
                 "traffic_mirror.shadow", 5
             ),
+            (
+                "traffic_mirror: {shadow: next, guard: {}}", .blindGuard, "traffic_mirror.guard", 5
+            ),
+            (
+                "traffic_mirror: {shadow: next, sample_by: header:x, sample_rate: 0.1, guard: {}}",
+                .blindGuard, "traffic_mirror.guard", 5
+            ),
+            ("traffic_mirror: {shadow: next, sample_rate: 0.1, guard: {}}", nil, "", 0),
             ("runtime: {blocks_on_loan_max: 3000}", .tightMemory, "runtime.blocks_on_loan_max", 5),
             (
                 "runtime: {blocks_per_worker: 3000, blocks_on_loan_max: 1501}", .tightMemory,
