@@ -52,6 +52,7 @@ let package = Package(
         tests("CoreLoopTests", ["CLinux", "CoreLoop"]),
         tests("HTTPTests", ["CoreLoop", "HTTP"]),
         tests("LoadTests", ["CLinux", "CoreLoop", "Load"]),
+        tests("UpstreamTests", ["CLinux", "CoreLoop", "Upstream"]),
         tests("MirrorTests", ["CLinux", "CoreLoop", "HTTP", "Upstream", "Mirror"]),
         tests("ProxyTests", ["CLinux", "CoreLoop", "HTTP", "Upstream", "Mirror", "Proxy"]),
         tests("ConfigurationTests", ["CoreLoop", "HTTP", "Upstream", "Mirror", "Proxy", "Configuration"]),

@@ -42,6 +42,7 @@ public struct Prometheus {
         renderProcesses(&text, now)
         renderRequests(&text)
         renderConnections(&text)
+        renderUpstreams(&text, now)
         renderWorkerResources(&text)
         if !settings.shadows.isEmpty {
             let reading = MirrorReading(board, settings)

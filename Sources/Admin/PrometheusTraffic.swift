@@ -71,6 +71,10 @@ extension Prometheus {
                 "upstream_faults_total", .counter, .upstreamFaults,
                 "Exchanges that an upstream broke off or answered wrongly."
             ),
+            (
+                "upstream_races_total", .counter, .upstreamRaces,
+                "Connects begun beside one that takes long, to the other address family."
+            ),
             ("upstream_connections_open", .gauge, .upstreamOpen, "Upstream connections."),
             ("upstream_connections_idle", .gauge, .upstreamIdle, "Of these, idle in the pool."),
             ("tunnels_opened_total", .counter, .tunnelsOpened, "Upgrades that became tunnels."),

@@ -35,8 +35,6 @@ public enum ConfigurationLimits {
     public static let nameCharactersMax = 128
     /// Characters of a path, a header value or a URL.
     public static let textCharactersMax = 4_096
-    /// Addresses that one target's name may have; further ones are left out.
-    public static let addressesPerTargetMax = 16
     /// Bytes of one worker's blocks (`block_bytes` × `blocks_per_worker`).
     public static let blockPoolBytesMax = 16 << 30
 }

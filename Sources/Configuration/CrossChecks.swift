@@ -17,6 +17,7 @@ struct CrossChecks {
         checkShadows()
         checkRoutes()
         checkUnusedTargets()
+        checkUpstreams()
     }
 
     private func checkAdmin() {
@@ -33,7 +34,7 @@ struct CrossChecks {
     /// A target that is the gateway itself would send each request round until limits stop it.
     private func checkLoops() {
         for (target, place) in zip(settings.targets, targets.places) {
-            for address in target.addresses {
+            for address in target.endpoints.flatMap(\.addresses) {
                 if settings.listen.contains(address) {
                     findings.add(
                         .conflict, place,
@@ -135,6 +136,38 @@ struct CrossChecks {
     private func matchesAll(_ route: RouteSettings) -> Bool {
         route.host == nil && route.methods.isEmpty && route.headers.isEmpty
             && (route.path == .any || route.path == .prefix("/"))
+    }
+
+    /// Settings that nothing acts on: those of one endpoint that need several, and those of a
+    /// shadow, which gets its copies at the first address that answers.
+    private func checkUpstreams() {
+        let shadows = Set(mirror.shadows.map(\.settings.target))
+        let primaries = Set(settings.routes.map(\.target))
+        guard let providers = root.section("providers"),
+            let items = providers.list("targets", max: ConfigurationLimits.targetsMax)
+        else { return }
+        for (index, (node, place)) in items.enumerated() where index < settings.targets.count {
+            guard case .mapping(let entries) = node.content else { continue }
+            let target = settings.targets[index]
+            let isShadow = shadows.contains(index) && !primaries.contains(index)
+            for entry in entries {
+                let needsSeveral = ["balance", "ejection", "slow_start"].contains(entry.key)
+                let isOfPrimary =
+                    needsSeveral || ["retries", "health", "panic_threshold"].contains(entry.key)
+                let at = Place(
+                    "\(place.path).\(entry.key)", line: entry.line, column: entry.column)
+                if isShadow, isOfPrimary {
+                    findings.add(
+                        .withoutEffect, at,
+                        "a shadow's copies go to the first address that answers; "
+                            + "\(entry.key) is for targets of routes", "leave it out")
+                } else if needsSeveral, target.endpoints.count == 1, !Section.isOff(entry.value) {
+                    findings.add(
+                        .withoutEffect, at, "acts among several endpoints; \(target.id) has one",
+                        "leave it out, or write endpoints")
+                }
+            }
+        }
     }
 
     private func checkUnusedTargets() {

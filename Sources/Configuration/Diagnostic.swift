@@ -29,6 +29,7 @@ public enum DiagnosticCode: String, Sendable, CaseIterable {
     case rewriteSlashes = "W006"
     case chosenPort = "W007"
     case blindGuard = "W008"
+    case withoutEffect = "W009"
 
     /// An E is an error, a W a warning.
     public var severity: Severity { rawValue.first == "E" ? .error : .warning }
@@ -58,6 +59,7 @@ public enum DiagnosticCode: String, Sendable, CaseIterable {
         case .rewriteSlashes: "a rewrite that doubles or loses a slash"
         case .chosenPort: "port 0: the kernel chooses"
         case .blindGuard: "a latency guard that has nothing to compare"
+        case .withoutEffect: "a setting that nothing acts on"
         }
     }
 }

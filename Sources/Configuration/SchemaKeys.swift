@@ -5,7 +5,7 @@ extension Schema {
 
     /// The keys that this version acts on, in the order of the documentation.
     public static let keys: [SchemaKey] =
-        general + runtime + limits + forwarding + targets + routes + mirror + accessLog
+        general + runtime + limits + forwarding + targets + upstreams + routes + mirror + accessLog
 
     private static let general: [SchemaKey] = [
         SchemaKey(
@@ -304,6 +304,8 @@ extension Schema {
         LaterKey("providers.targets[].secret_key_ref", "keys of LLM providers"),
         LaterKey("providers.targets[].annotate_provider", "LLM providers"),
         LaterKey("providers.targets[].tls", "TLS"),
+        LaterKey("providers.targets[].health", "the health process"),
+        LaterKey("resolver", "the health process"),
         LaterKey("traffic_mirror.mirror_target", "the form with mirror_target"),
         LaterKey("traffic_mirror.model_mapping", "the mapping of models"),
         LaterKey("traffic_mirror.compare_metrics", "the comparison of answers"),

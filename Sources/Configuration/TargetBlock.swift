@@ -47,7 +47,19 @@ struct TargetBlock {
         let id = readID(section, findings)
         let urlPlace: Place
         var target = TargetSettings(id: id ?? "", authority: "", host: "", port: 0)
-        if let (text, place) = section.text("base_url") {
+        let upstream = UpstreamBlock(section: section, findings: findings)
+        if let endpoints = upstream.endpoints(id: id ?? "") {
+            urlPlace = section.place("endpoints")
+            if section.has("base_url") {
+                findings.add(
+                    .conflict, section.place("base_url"), "stands beside endpoints",
+                    "make it one of the endpoints")
+            }
+            if let first = endpoints.first {
+                target = first.target
+                target.endpoints = endpoints.map { $0.target.endpoints[0] }
+            }
+        } else if let (text, place) = section.text("base_url") {
             urlPlace = place
             do throws(TextFault) {
                 target = try BaseURL.read(text, id: id ?? "")
@@ -62,6 +74,7 @@ struct TargetBlock {
                     .missingKey, section.place("base_url"), "required", "write http://HOST:PORT")
             }
         }
+        upstream.read(into: &target)
         if let id { indices[id] = settings.count }
         settings.append(target)
         places.append(urlPlace)

@@ -129,6 +129,58 @@ public struct SocketAddress: Sendable, Equatable {
             decoding: text.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
     }
 
+    /// An IPv4 or IPv6 address as three words, for shared memory: family and port, and the
+    /// address's bytes. Zero for Unix addresses.
+    public var words: (UInt64, UInt64, UInt64) {
+        guard let port else { return (0, 0, 0) }
+        return withRaw { raw in
+            let head = UInt64(family) << 32 | UInt64(port)
+            if family == AF_INET {
+                return (head, UInt64(raw.loadUnaligned(fromByteOffset: 4, as: UInt32.self)), 0)
+            }
+            return (
+                head, raw.loadUnaligned(fromByteOffset: 8, as: UInt64.self),
+                raw.loadUnaligned(fromByteOffset: 16, as: UInt64.self)
+            )
+        }
+    }
+
+    /// The address that `words` came from; nil where they are none.
+    public init?(words: (UInt64, UInt64, UInt64)) {
+        self.init()
+        let port = UInt16(truncatingIfNeeded: words.0)
+        switch Int32(truncatingIfNeeded: words.0 >> 32) {
+        case AF_INET:
+            var v4 = sockaddr_in()
+            v4.sin_family = sa_family_t(AF_INET)
+            v4.sin_port = port.bigEndian
+            v4.sin_addr.s_addr = UInt32(truncatingIfNeeded: words.1)
+            withUnsafeMutableBytes(of: &storage) { $0.storeBytes(of: v4, as: sockaddr_in.self) }
+            length = socklen_t(MemoryLayout<sockaddr_in>.size)
+        case AF_INET6:
+            var v6 = sockaddr_in6()
+            v6.sin6_family = sa_family_t(AF_INET6)
+            v6.sin6_port = port.bigEndian
+            withUnsafeMutableBytes(of: &v6.sin6_addr) {
+                $0.storeBytes(of: words.1, as: UInt64.self)
+                $0.storeBytes(of: words.2, toByteOffset: 8, as: UInt64.self)
+            }
+            withUnsafeMutableBytes(of: &storage) { $0.storeBytes(of: v6, as: sockaddr_in6.self) }
+            length = socklen_t(MemoryLayout<sockaddr_in6>.size)
+        default: return nil
+        }
+    }
+
+    /// Whether a connection can be made to it: neither unspecified (0.0.0.0, ::) nor multicast nor
+    /// broadcast.
+    public var isUnicast: Bool {
+        switch family {
+        case AF_INET: withRaw { $0[4] != 0 && $0[4] < 224 }
+        case AF_INET6: withRaw { raw in raw[8] != 0xFF && raw[8..<24].contains { $0 != 0 } }
+        default: isUnix
+        }
+    }
+
     /// The text form that `init(_:)` reads.
     public var text: String {
         switch family {

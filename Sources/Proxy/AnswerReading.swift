@@ -2,6 +2,7 @@ import CLinux
 import CoreLoop
 import HTTP
 import Mirror
+import Upstream
 
 extension ProxyWorker {
     /// Reads an upstream's answer and passes it on, as far as both sides allow.
@@ -160,9 +161,28 @@ extension ProxyWorker {
         case .complete(let headBytes):
             upstream.pointee.seen = 0
             if answerHead.isInterim { return passInterim(slot, client, base, headBytes) }
+            if !judgeAnswer(slot, client) { return false }
             if answerHead.status == 101 { return beginTunnel(slot, client, base, headBytes) }
             return beginAnswer(slot, client, base, headBytes)
         }
+    }
+
+    /// What the answer says of its endpoint. False where the request was sent again instead.
+    private func judgeAnswer(_ slot: Int, _ client: Int) -> Bool {
+        let upstream = upstreams[slot]
+        let target = Int(upstream.pointee.target)
+        let endpoint = Int(upstream.pointee.endpoint)
+        let failure = EndpointFailure(status: answerHead.status)
+        if failure.isEmpty {
+            noteSuccess(endpoint, of: target)
+        } else {
+            noteFailure(endpoint, of: target, failure)
+            if tryElsewhere(slot, failure) { return false }
+        }
+        if clients[client].pointee.flags.contains(.retried) {
+            noteRetriedOutcome(client, target, recovered: failure.isEmpty)
+        }
+        return true
     }
 
     /// Passes a 1xx on to a client that knows them (RFC 9110 §15.2).

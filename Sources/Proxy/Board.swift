@@ -1,6 +1,7 @@
 public import CoreLoop
 public import Mirror
 import Synchronization
+public import Upstream
 
 /// Counted by each worker.
 public enum WorkerCounter: Int, CaseIterable, Sendable {
@@ -16,7 +17,7 @@ public enum WorkerCounter: Int, CaseIterable, Sendable {
     case gatewayAnswers, refusals
     case connectionsAccepted, connectionsRefused, connectionsOpen, acceptsPaused
     case upstreamConnects, upstreamConnectFailures, upstreamReused, upstreamRetries
-    case upstreamOpen, upstreamIdle, upstreamFaults
+    case upstreamOpen, upstreamIdle, upstreamFaults, upstreamRaces
     case timeoutsHead, timeoutsBody, timeoutsWrite, timeoutsIdle, timeoutsConnect, timeoutsAnswer
     case tunnelsOpened, tunnelsOpen
     case bytesIn, bytesOut
@@ -27,7 +28,7 @@ public enum WorkerCounter: Int, CaseIterable, Sendable {
 
 /// What a process is.
 public enum Role: Int, CaseIterable, Sendable {
-    case supervisor, worker, shadow, admin
+    case supervisor, worker, shadow, admin, health
 
     /// Its name in status pages and metrics.
     public var label: String {
@@ -36,6 +37,7 @@ public enum Role: Int, CaseIterable, Sendable {
         case .worker: "worker"
         case .shadow: "shadow"
         case .admin: "admin"
+        case .health: "health"
         }
     }
 }
@@ -73,6 +75,10 @@ public struct Board: Sendable {
     public struct Shape: Sendable, Equatable {
         /// The mirror's part, which counts all there is.
         public var mirror: MirrorBoard.Shape
+        /// The upstreams' part.
+        public var upstreams: UpstreamBoard.Shape
+        /// Whether there is a health process.
+        public var hasHealthProcess: Bool
 
         /// The shape for `workers` worker processes under these settings.
         public init(settings: GatewaySettings, workers: Int) {
@@ -80,11 +86,16 @@ public struct Board: Sendable {
                 workers: workers, routes: settings.routes.count,
                 shadowProcesses: settings.shadows.isEmpty ? 0 : settings.runtime.shadows,
                 qps: settings.shadows.map(\.qps))
+            upstreams = UpstreamBoard.Shape(
+                workers: workers, endpoints: settings.targets.map(\.endpoints.count))
+            hasHealthProcess = settings.needsHealthProcess
         }
     }
 
     /// The mirror's part.
     public let mirror: MirrorBoard
+    /// The upstreams' part.
+    public let upstreams: UpstreamBoard
     /// One for each worker process.
     public let workers: [WorkerBoard]
     /// What is known of each process: the supervisor, the workers, the shadow processes, and the
@@ -93,6 +104,8 @@ public struct Board: Sendable {
     public let workerProcesses: [CounterRow<ProcessCell>]
     public let shadowProcesses: [CounterRow<ProcessCell>]
     public let admin: CounterRow<ProcessCell>
+    /// Nil where there is nothing to check or to look up.
+    public let health: CounterRow<ProcessCell>?
 
     /// Takes the board's room of `plan`; nil while the plan only counts.
     public init?(plan: inout MemoryPlan, shape: Shape) {
@@ -101,8 +114,13 @@ public struct Board: Sendable {
         let rows = (0..<2 + shape.mirror.workers + shape.mirror.shadowProcesses).map { _ in
             CounterRow<ProcessCell>(plan: &plan)
         }
-        guard let mirror else { return nil }
+        let health =
+            shape.hasHealthProcess ? CounterRow<ProcessCell>(plan: &plan) : nil
+        let upstreams = UpstreamBoard(plan: &plan, shape: shape.upstreams)
+        guard let mirror, let upstreams else { return nil }
         self.mirror = mirror
+        self.upstreams = upstreams
+        self.health = health
         self.workers = workers.map { $0! }
         supervisor = rows[0]!
         admin = rows[1]!

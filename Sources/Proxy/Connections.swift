@@ -45,6 +45,8 @@ struct ClientFlags: OptionSet, BitwiseCopyable {
     /// The upstream's answer ends with its connection; the client gets it chunked and keeps its
     /// own.
     static let rechunked = ClientFlags(rawValue: 1 << 18)
+    /// The request was sent more than once.
+    static let retried = ClientFlags(rawValue: 1 << 19)
 }
 
 /// One client's connection and the exchange on it. Requests of one connection are served one
@@ -81,6 +83,11 @@ struct ClientConnection {
     var lingerBytes: UInt32 = 0
     var startedNs: UInt64 = 0
     var answerBytes: UInt64 = 0
+    /// Endpoints of the target that this request has tried, one bit each; what it is balanced by,
+    /// 0 for nothing; times that it was sent again.
+    var tried: UInt64 = 0
+    var hashKey: UInt64 = 0
+    var retries: UInt8 = 0
     /// Who is at the other end.
     var peer = Peer()
 
@@ -114,6 +121,10 @@ struct UpstreamFlags: OptionSet, BitwiseCopyable {
     /// The upstream takes no more of the request: it failed, but its answer may still come.
     static let writeFailed = UpstreamFlags(rawValue: 1 << 8)
     static let wroteEnd = UpstreamFlags(rawValue: 1 << 9)
+    /// Its address is no longer named: it serves the request that it has, and no other.
+    static let retiring = UpstreamFlags(rawValue: 1 << 10)
+    /// Connecting, and the other family is tried beside it where that takes long.
+    static let mayRace = UpstreamFlags(rawValue: 1 << 11)
 }
 
 /// One connection to an upstream.
@@ -122,10 +133,15 @@ struct UpstreamConnection {
     var state = UpstreamState.connecting
     var flags: UpstreamFlags = []
     var target: UInt16 = 0
-    /// The target's address that it goes to: the next one is tried where a connect fails.
+    /// Which of the endpoint's addresses it goes to, and how many failed before it.
     var addressIndex: UInt8 = 0
+    var attempts: UInt8 = 0
     var interimAnswers: UInt8 = 0
     var client: Int32 = -1
+    /// The endpoint that it goes to, by its number over all targets.
+    var endpoint: UInt32 = 0
+    /// The connection that races with this one, each to another family; -1 for none.
+    var rival: Int32 = -1
     var inSlot = BlockPool.none
     var inStart: UInt32 = 0
     var inEnd: UInt32 = 0
@@ -134,8 +150,7 @@ struct UpstreamConnection {
     var largeHead: Int32 = -1
     /// What waits until the upstream reads on.
     var out = SliceQueue()
-    /// The whole request, kept while the connection may turn out dead and the request may be sent
-    /// again.
+    /// The whole request, kept while it may have to be sent again.
     var replay = SliceQueue()
     var framing = AnswerFraming.none
     var bodyLeft: UInt64 = 0

@@ -171,6 +171,10 @@ extension ProxyWorker {
     /// was read.
     func gatewayAnswer(_ slot: Int, _ fault: GatewayFault) {
         let client = clients[slot]
+        if client.pointee.flags.contains(.retried) {
+            noteRetriedOutcome(
+                slot, forwarding.target(ofRoute: Int(client.pointee.route)), recovered: false)
+        }
         detachUpstream(slot)
         if client.pointee.state == .head {
             // No exchange has begun: a head that came too late, or no block to read it into.
@@ -376,7 +380,12 @@ extension ProxyWorker {
     func closeClient(_ slot: Int) {
         let client = clients[slot]
         switch client.pointee.state {
-        case .exchange: recordExchange(slot, isWhole: false)
+        case .exchange:
+            if client.pointee.flags.contains(.retried) {
+                noteRetriedOutcome(
+                    slot, forwarding.target(ofRoute: Int(client.pointee.route)), recovered: false)
+            }
+            recordExchange(slot, isWhole: false)
         case .tunnel:
             counters[.tunnelsOpen].subtract()
             recordExchange(slot, isWhole: true)

@@ -8,7 +8,7 @@ enum GatewayFault: Equatable {
     case headTimeout, bodyTimeout
     case lengthRequired, bodyTooLarge
     case connectRefused, traceRefused
-    case noMemory, tooManyConnections, noUpstream
+    case noMemory, tooManyConnections, noUpstream, upstreamSaturated
     case upstreamRefused, upstreamReset, upstreamMalformed, upstreamConnectTimeout, upstreamTimeout
 
     var status: Int {
@@ -19,7 +19,7 @@ enum GatewayFault: Equatable {
         case .bodyTooLarge: 413
         case .connectRefused: 501
         case .traceRefused: 405
-        case .noMemory, .tooManyConnections, .noUpstream: 503
+        case .noMemory, .tooManyConnections, .noUpstream, .upstreamSaturated: 503
         case .upstreamRefused, .upstreamReset, .upstreamMalformed: 502
         case .upstreamConnectTimeout, .upstreamTimeout: 504
         }
@@ -36,7 +36,8 @@ enum GatewayFault: Equatable {
         case .traceRefused: "TRACE is switched off at this gateway."
         case .noMemory: "The gateway is out of buffers."
         case .tooManyConnections: "The gateway has as many connections as it takes."
-        case .noUpstream: "No address is known for the upstream."
+        case .noUpstream: "No endpoint of the upstream can be used, or none has an address."
+        case .upstreamSaturated: "Every endpoint has as many connections as it may."
         case .upstreamRefused: "The upstream refused the connection."
         case .upstreamReset: "The upstream closed the connection before it answered."
         case .upstreamMalformed: "The upstream's answer is malformed."
@@ -56,6 +57,7 @@ enum GatewayFault: Equatable {
         case .noMemory: "overloaded"
         case .tooManyConnections: "too_many_connections"
         case .noUpstream: "no_upstream"
+        case .upstreamSaturated: "upstream_saturated"
         case .upstreamRefused: "upstream_refused"
         case .upstreamReset: "upstream_reset"
         case .upstreamMalformed: "upstream_malformed"

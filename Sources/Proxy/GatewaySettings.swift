@@ -11,6 +11,7 @@ public struct GatewaySettings: Sendable, Equatable {
     public var runtime = RuntimeSettings()
     public var limits = LimitSettings()
     public var forwarding = ForwardingSettings()
+    public var resolver = ResolverSettings()
     /// `providers.targets`, and the entries of `traffic_mirror`: everything else points into the
     /// two by index.
     public var targets: [TargetSettings] = []
@@ -26,6 +27,12 @@ public struct GatewaySettings: Sendable, Equatable {
     public var guardOverheadMax: Double?
 
     public init() {}
+
+    /// Whether there is anything to check or to look up while the gateway runs: work for the health
+    /// process.
+    public var needsHealthProcess: Bool {
+        targets.contains { $0.health != nil || $0.endpoints.contains(where: \.isNamed) }
+    }
 }
 
 /// `admin`: the endpoint for metrics, status and the mirror's switch.

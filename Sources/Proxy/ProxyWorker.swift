@@ -2,6 +2,7 @@ import CLinux
 public import CoreLoop
 import HTTP
 public import Mirror
+import Upstream
 
 /// One worker: an event loop with its listeners, its clients' connections, its pools of upstream
 /// connections, its blocks, and its half of the mirror. One thread, no locks; nothing here is
@@ -24,11 +25,6 @@ public final class ProxyWorker {
         var isPaused: Bool
     }
 
-    struct Pool {
-        var first: Int32 = -1
-        var count: Int32 = 0
-    }
-
     let settings: GatewaySettings
     let index: Int
     let board: WorkerBoard
@@ -49,7 +45,9 @@ public final class ProxyWorker {
     /// The worker's half of the mirror; nil where no shadow is configured.
     public let tap: MirrorTap?
     let log: AccessLog?
-    let pools: UnsafeMutablePointer<Pool>
+    var table: UpstreamTable
+    var random: FastRandom
+    var idleUpstreams = 0
     let largeHeads: LargeHeads
     let batch: Batch
     /// The blocks of the head, or of the read, that is being passed on.
@@ -67,6 +65,8 @@ public final class ProxyWorker {
     let wakeFD: Int32
     /// Called after a knock.
     public var onWake: (() -> Void)?
+    /// Called when this worker leaves an endpoint out: target, its endpoint, milliseconds.
+    public var onEjection: ((_ target: Int, _ endpoint: Int, _ ms: Int) -> Void)?
     /// The time at the turn's start.
     var now: Instant
     var wallMs: UInt64 = 0
@@ -116,8 +116,9 @@ public final class ProxyWorker {
         answerHead = ResponseHead(limits: limits)
         trailerFields = FieldList(capacity: settings.limits.fields)
         trailerLimits = limits
-        pools = .allocate(capacity: settings.targets.count)
-        pools.initialize(repeating: Pool(), count: settings.targets.count)
+        table = UpstreamTable(
+            settings, worker: index, workers: board.workers.count, board: board.upstreams)
+        random = FastRandom(seed: seed)
         largeHeads = LargeHeads(bytesEach: settings.limits.headBytes)
         batch = Batch()
         headParts = .allocate(capacity: ProxyLimits.headPartsMax)
@@ -134,7 +135,6 @@ public final class ProxyWorker {
     }
 
     deinit {
-        pools.deallocate()
         headParts.deallocate()
         again.deallocate()
         againBefore.deallocate()
@@ -176,6 +176,8 @@ public final class ProxyWorker {
         now = moved ?? Instant.now()
         wallMs = count > 0 || wallMs == 0 ? WallClock.milliseconds() : wallMs
         tap?.checkEpoch()
+        table.refresh(nowMs: now.milliseconds)
+        if table.hasNewAddresses { takeNewAddresses() }
         // Upstreams first: an idle one that has ended, or that sent what nobody asked for, leaves
         // the pool before a request of this turn goes out on it and takes those bytes for its
         // answer.
@@ -280,6 +282,7 @@ public final class ProxyWorker {
         counters[.blocksTakenHigh].raise(to: UInt64(blocks.takenCount))
         counters[.connectionsOpen].set(UInt64(clients.usedCount))
         counters[.upstreamOpen].set(UInt64(upstreams.usedCount))
+        counters[.upstreamIdle].set(UInt64(idleUpstreams))
         if now.milliseconds >= nextTrim {
             nextTrim = now.milliseconds + UInt64(ProxyLimits.trimIntervalMs)
             blocks.trim()

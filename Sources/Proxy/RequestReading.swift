@@ -297,12 +297,13 @@ extension ProxyWorker {
         }
         if client.pointee.log != AccessLog.none { noteMade(client.pointee.log) }
         let isIdempotent = client.pointee.flags.contains(.idempotent)
-        let upstream = acquireUpstream(forwarding.target(ofRoute: route), checkFirst: !isIdempotent)
+        let target = forwarding.target(ofRoute: route)
+        if !table.targets[target].isPlain { beginChoice(target, for: slot, bytes) }
+        let upstream = acquireUpstream(target, for: slot, checkFirst: !isIdempotent)
         guard upstream >= 0 else {
             releaseHead(headSlices)
             consumeHead(slot, headBytes)
-            gatewayAnswer(
-                slot, upstream == Self.upstreamRefusedAtOnce ? .upstreamRefused : .noUpstream)
+            gatewayAnswer(slot, Self.fault(ofMissing: upstream))
             return
         }
         client.pointee.upstream = Int32(upstream)
@@ -326,6 +327,14 @@ extension ProxyWorker {
             client.pointee.progress = 0
             schedule(client: slot, ms: bodyTimeoutMs)
             pumpRequest(slot)
+        }
+    }
+
+    private static func fault(ofMissing upstream: Int) -> GatewayFault {
+        switch upstream {
+        case upstreamRefusedAtOnce: .upstreamRefused
+        case upstreamSaturated: .upstreamSaturated
+        default: .noUpstream
         }
     }
 

@@ -5,16 +5,11 @@ import Mirror
 import Upstream
 
 extension ProxyWorker {
-    /// Instead of a slot: the connect was refused at once; there is no address or no room.
-    static let upstreamRefusedAtOnce = -1
-    static let noUpstreamToTry = -2
-
-    /// A connection to `target`: the one used last of those that are idle, else a new one being
-    /// made. With `checkFirst` a pooled one is asked whether it still lives: what goes out on it
-    /// cannot be sent again.
-    func acquireUpstream(_ target: Int, checkFirst: Bool) -> Int {
-        while pools[target].first >= 0 {
-            let slot = Int(pools[target].first)
+    /// A connection to an endpoint: the one used last of those that are idle, else a new one being
+    /// made.
+    func acquire(endpoint: Int, of target: Int, checkFirst: Bool) -> Int {
+        while table.pools[endpoint].first >= 0 {
+            let slot = Int(table.pools[endpoint].first)
             unpool(slot)
             let upstream = upstreams[slot]
             if checkFirst, Socket.isStale(upstream.pointee.fd) {
@@ -30,92 +25,129 @@ extension ProxyWorker {
             counters.add(.upstreamReused)
             return slot
         }
-        return connectUpstream(target, addressIndex: 0)
+        return connectUpstream(endpoint, of: target, attempts: 0)
     }
 
-    /// A new connection to the target's address number `addressIndex`, or to the next that does not
-    /// refuse at once.
-    func connectUpstream(_ target: Int, addressIndex first: Int) -> Int {
+    /// A new connection to the endpoint's next address that does not refuse at once; `attempts` of
+    /// them have failed.
+    func connectUpstream(_ endpoint: Int, of target: Int, attempts failed: Int) -> Int {
         var answer = Self.noUpstreamToTry
-        var addressIndex = first
-        while addressIndex < settings.targets[target].addresses.count {
-            let fd: Int32
-            var isConnected = false
-            switch Socket.connect(to: settings.targets[target].addresses[addressIndex]) {
-            case .connected(let descriptor):
-                fd = descriptor
-                isConnected = true
-            case .inProgress(let descriptor): fd = descriptor
-            case .failed:
-                counters.add(.upstreamConnectFailures)
-                answer = Self.upstreamRefusedAtOnce
-                addressIndex += 1
-                continue
+        var attempts = failed
+        while attempts < table.lists[endpoint].count {
+            let slot = connect(
+                endpoint, of: target, address: table.lists[endpoint].first, attempts: attempts)
+            guard slot == Self.upstreamRefusedAtOnce else {
+                if slot >= 0 { scheduleConnect(slot) }
+                return slot
             }
-            counters.add(.upstreamConnects)
-            guard let slot = upstreams.insert(UpstreamConnection(fd: fd)) else {
-                close(fd)
-                return Self.noUpstreamToTry
-            }
-            upstreams[slot].pointee.target = UInt16(target)
-            upstreams[slot].pointee.addressIndex = UInt8(truncatingIfNeeded: addressIndex)
-            do throws(SystemError) {
-                try epoll.add(
-                    fd,
-                    Token(kind: Kind.upstream, slot: slot, generation: upstreams.generation(slot)))
-            } catch {
-                close(fd)
-                upstreams.remove(slot)
-                return Self.noUpstreamToTry
-            }
-            if isConnected {
-                upstreams[slot].pointee.state = .active
-            } else {
-                schedule(upstream: slot, ms: settings.limits.connectTimeoutMs)
-            }
-            return slot
+            answer = slot
+            attempts += 1
         }
         return answer
+    }
+
+    /// A new connection to one address; the address is tried last from now on where it refuses.
+    func connect(
+        _ endpoint: Int, of target: Int, address index: Int, attempts: Int
+    ) -> Int {
+        let fd: Int32
+        var isConnected = false
+        switch Socket.connect(to: table.lists[endpoint][index]) {
+        case .connected(let descriptor):
+            fd = descriptor
+            isConnected = true
+        case .inProgress(let descriptor): fd = descriptor
+        case .failed:
+            noteConnectFailure(endpoint, index)
+            return Self.upstreamRefusedAtOnce
+        }
+        counters.add(.upstreamConnects)
+        table.cells[endpoint].add(.connects)
+        guard let slot = upstreams.insert(UpstreamConnection(fd: fd)) else {
+            close(fd)
+            return Self.noUpstreamToTry
+        }
+        let upstream = upstreams[slot]
+        upstream.pointee.target = UInt16(target)
+        upstream.pointee.endpoint = UInt32(endpoint)
+        upstream.pointee.addressIndex = UInt8(truncatingIfNeeded: index)
+        upstream.pointee.attempts = UInt8(truncatingIfNeeded: attempts)
+        do throws(SystemError) {
+            try epoll.add(
+                fd, Token(kind: Kind.upstream, slot: slot, generation: upstreams.generation(slot)))
+        } catch {
+            close(fd)
+            upstreams.remove(slot)
+            return Self.noUpstreamToTry
+        }
+        table.states[endpoint].open += 1
+        table.cells[endpoint][.open].add()
+        if isConnected { upstream.pointee.state = .active }
+        return slot
+    }
+
+    func noteConnectFailure(_ endpoint: Int, _ address: Int) {
+        counters.add(.upstreamConnectFailures)
+        table.cells[endpoint].add(.connectFailures)
+        table.lists[endpoint].demote(address)
+    }
+
+    /// Sets a connect's deadline; before it, where both families answer to the name, the time after
+    /// which the other one is tried beside it.
+    private func scheduleConnect(_ slot: Int) {
+        let upstream = upstreams[slot]
+        guard upstream.pointee.state == .connecting else { return }
+        let limit = settings.limits.connectTimeoutMs
+        let races =
+            table.lists[Int(upstream.pointee.endpoint)].hasBothFamilies
+            && limit > UpstreamLimits.raceDelayMs
+        if races { upstream.pointee.flags.insert(.mayRace) }
+        schedule(upstream: slot, ms: races ? UpstreamLimits.raceDelayMs : limit)
     }
 
     /// Puts a connection whose exchange is over among the idle ones.
     func pool(_ slot: Int) {
         let upstream = upstreams[slot]
-        let target = Int(upstream.pointee.target)
+        let endpoint = Int(upstream.pointee.endpoint)
         releaseUpstreamInput(slot)
         slices.clear(&upstream.pointee.replay, blocks)
-        guard pools[target].count < ProxyLimits.poolIdleMax, !isDraining else {
+        guard table.states[endpoint].idle < ProxyLimits.poolIdleMax, !isDraining,
+            !upstream.pointee.flags.contains(.retiring)
+        else {
             closeUpstream(slot)
             return
         }
         upstream.pointee.state = .idle
         upstream.pointee.client = -1
         upstream.pointee.poolPrevious = -1
-        upstream.pointee.poolNext = pools[target].first
-        if pools[target].first >= 0 {
-            upstreams[Int(pools[target].first)].pointee.poolPrevious = Int32(slot)
-        }
-        pools[target].first = Int32(slot)
-        pools[target].count += 1
-        counters[.upstreamIdle].add()
+        let first = table.pools[endpoint].first
+        upstream.pointee.poolNext = first
+        if first >= 0 { upstreams[Int(first)].pointee.poolPrevious = Int32(slot) }
+        table.pools[endpoint].first = Int32(slot)
+        noteIdle(endpoint, 1)
         schedule(upstream: slot, ms: ProxyLimits.poolIdleMs)
+    }
+
+    private func noteIdle(_ endpoint: Int, _ change: Int32) {
+        table.states[endpoint].idle += change
+        table.cells[endpoint][.idle].set(UInt64(table.states[endpoint].idle))
+        idleUpstreams += Int(change)
     }
 
     private func unpool(_ slot: Int) {
         let upstream = upstreams[slot]
-        let target = Int(upstream.pointee.target)
+        let endpoint = Int(upstream.pointee.endpoint)
         if upstream.pointee.poolPrevious >= 0 {
             upstreams[Int(upstream.pointee.poolPrevious)].pointee.poolNext =
                 upstream.pointee.poolNext
         } else {
-            pools[target].first = upstream.pointee.poolNext
+            table.pools[endpoint].first = upstream.pointee.poolNext
         }
         if upstream.pointee.poolNext >= 0 {
             upstreams[Int(upstream.pointee.poolNext)].pointee.poolPrevious =
                 upstream.pointee.poolPrevious
         }
-        pools[target].count -= 1
-        counters[.upstreamIdle].subtract()
+        noteIdle(endpoint, -1)
     }
 
     func releaseUpstreamInput(_ slot: Int) {
@@ -137,6 +169,11 @@ extension ProxyWorker {
     func closeUpstream(_ slot: Int) {
         let upstream = upstreams[slot]
         if upstream.pointee.state == .idle { unpool(slot) }
+        if upstream.pointee.rival >= 0 {
+            // Neither of the two is wanted any more.
+            let rival = endRace(slot)
+            closeUpstream(rival)
+        }
         if upstream.pointee.client >= 0 {
             clients[Int(upstream.pointee.client)].pointee.upstream = -1
         }
@@ -148,16 +185,23 @@ extension ProxyWorker {
         close(upstream.pointee.fd)
         upstream.pointee.client = -1
         upstream.pointee.state = .idle
+        let endpoint = Int(upstream.pointee.endpoint)
+        table.states[endpoint].open -= 1
+        table.cells[endpoint][.open].subtract()
         upstreams.remove(slot)
     }
 
     // MARK: Sending
 
-    /// Keeps what `batch` holds for a second try: only a connection that served before may turn out
-    /// dead, and only a whole request that may be sent twice is sent again.
+    /// Keeps what `batch` holds for another try: a connection that served before may turn out dead,
+    /// and some targets are tried again whatever failed. Only a whole request that may be sent
+    /// twice is sent again.
     func keepForReplay(_ slot: Int, _ upstream: Int) {
         let wanted: ClientFlags = [.idempotent, .requestRead]
-        guard upstreams[upstream].pointee.flags.contains(.reused),
+        let target = Int(upstreams[upstream].pointee.target)
+        guard
+            upstreams[upstream].pointee.flags.contains(.reused)
+                || table.targets[target].retryAttempts > 0,
             clients[slot].pointee.flags.isSuperset(of: wanted),
             blocks.freeCount > blocks.count / ProxyLimits.retryReserveShare
         else { return }
@@ -236,15 +280,11 @@ extension ProxyWorker {
             return
         case .connecting:
             guard !readiness.isDisjoint(with: [.writable, .error, .hangUp]) else { return }
-            let code = Socket.pendingError(upstream.pointee.fd)
-            if code != 0 {
+            if Socket.pendingError(upstream.pointee.fd) != 0 {
                 connectFailed(slot, .upstreamRefused)
                 return
             }
-            upstream.pointee.state = .active
-            awaitAnswer(slot)
-            upstream.pointee.flags.insert(.readReady)
-            flushUpstream(slot)
+            upstreamConnected(slot)
         case .active, .tunnel:
             if !readiness.isDisjoint(with: news) {
                 upstream.pointee.flags.insert(.readReady)
@@ -280,32 +320,73 @@ extension ProxyWorker {
         }
     }
 
-    /// The connect failed: the next address, else the answer `fault`. Nothing was sent, so any
-    /// request may go on.
+    /// The connection stands: the exchange goes on on it.
+    func upstreamConnected(_ slot: Int) {
+        let upstream = upstreams[slot]
+        upstream.pointee.state = .active
+        if upstream.pointee.rival >= 0 {
+            let loser = endRace(slot)
+            let client = Int(upstreams[loser].pointee.client)
+            if client >= 0 { moveExchange(client, from: loser, to: slot) }
+            closeUpstream(loser)
+        }
+        awaitAnswer(slot)
+        upstream.pointee.flags.insert(.readReady)
+        flushUpstream(slot)
+    }
+
+    // MARK: Failures
+
+    /// The connect failed: the one that races with it, the next address, another endpoint, else the
+    /// answer `fault`. Nothing was sent, so any request may go on.
     private func connectFailed(_ slot: Int, _ fault: GatewayFault) {
-        counters.add(.upstreamConnectFailures)
         let upstream = upstreams[slot]
         let client = Int(upstream.pointee.client)
         let target = Int(upstream.pointee.target)
-        let next = connectUpstream(target, addressIndex: Int(upstream.pointee.addressIndex) + 1)
+        let endpoint = Int(upstream.pointee.endpoint)
+        noteConnectFailure(endpoint, Int(upstream.pointee.addressIndex))
+        if upstream.pointee.rival >= 0 {
+            let other = endRace(slot)
+            upstreams[other].pointee.attempts = max(
+                upstreams[other].pointee.attempts, upstream.pointee.attempts + 1)
+            if client >= 0 { moveExchange(client, from: slot, to: other) }
+            closeUpstream(slot)
+            return
+        }
         guard client >= 0 else {
             closeUpstream(slot)
             return
+        }
+        let attempts = Int(upstream.pointee.attempts) + 1
+        var next = connectUpstream(endpoint, of: target, attempts: attempts)
+        if next < 0 {
+            noteFailure(endpoint, of: target, .connect)
+            if table.targets[target].count > 1, mayMoveOn(target) {
+                next = acquireUpstream(target, for: client, checkFirst: true)
+                if next >= 0 { noteRetry(target, client, .connect) }
+            }
         }
         guard next >= 0 else {
             gatewayAnswer(client, fault)
             return
         }
-        moveExchange(client, from: slot, to: next, queue: upstream.pointee.out)
-        upstream.pointee.out = SliceQueue()
+        moveExchange(client, from: slot, to: next)
         closeUpstream(slot)
     }
 
-    private func moveExchange(_ client: Int, from old: Int, to new: Int, queue: SliceQueue) {
+    /// Moves an exchange of which nothing was sent yet.
+    private func moveExchange(_ client: Int, from old: Int, to new: Int) {
+        let queue = upstreams[old].pointee.out
+        upstreams[old].pointee.out = SliceQueue()
+        moveExchange(client, from: old, to: new, queue: queue)
+    }
+
+    func moveExchange(_ client: Int, from old: Int, to new: Int, queue: SliceQueue) {
         upstreams[old].pointee.client = -1
         upstreams[new].pointee.client = Int32(client)
         clients[client].pointee.upstream = Int32(new)
         upstreams[new].pointee.out = queue
+        swap(&upstreams[new].pointee.replay, &upstreams[old].pointee.replay)
         if upstreams[new].pointee.state == .active {
             awaitAnswer(new)
             flushUpstream(new)
@@ -317,6 +398,7 @@ extension ProxyWorker {
         let client = Int(upstream.pointee.client)
         switch upstream.pointee.state {
         case .idle: closeUpstream(slot)
+        case .connecting where upstream.pointee.flags.contains(.mayRace): beginRace(slot)
         case .connecting:
             counters.add(.timeoutsConnect)
             connectFailed(slot, .upstreamConnectTimeout)
@@ -333,9 +415,11 @@ extension ProxyWorker {
                 guard !upstream.pointee.out.isEmpty else { return }
             }
             counters.add(.timeoutsAnswer)
+            noteFailure(
+                Int(upstream.pointee.endpoint), of: Int(upstream.pointee.target), .timeout)
             if upstream.pointee.flags.contains(.answerBegun) || upstream.pointee.state == .tunnel {
                 cutOff(client)
-            } else {
+            } else if !tryElsewhere(slot, .timeout) {
                 gatewayAnswer(client, .upstreamTimeout)
             }
         }
@@ -350,23 +434,31 @@ extension ProxyWorker {
             closeUpstream(slot)
             return
         }
+        let target = Int(upstream.pointee.target)
+        let endpoint = Int(upstream.pointee.endpoint)
+        let isTheirs = fault != .noMemory
         if upstream.pointee.flags.contains(.answerBegun) {
             counters.add(.upstreamFaults)
+            if isTheirs { noteFailure(endpoint, of: target, .reset) }
             cutOff(client)
             return
         }
-        let mayRetry =
-            !upstream.pointee.flags.contains(.answered) && !upstream.pointee.replay.isEmpty
-        if mayRetry {
-            let next = connectUpstream(Int(upstream.pointee.target), addressIndex: 0)
+        // A connection that lay idle and turned out dead says nothing of the endpoint, and costs no
+        // retry: the request goes out on a fresh one.
+        let wasStale =
+            upstream.pointee.flags.isSuperset(of: [.reused])
+            && upstream.pointee.flags.isDisjoint(with: [.answered])
+        if wasStale, !upstream.pointee.replay.isEmpty {
+            let next = connectUpstream(endpoint, of: target, attempts: 0)
             if next >= 0 {
                 counters.add(.upstreamRetries)
-                let replay = upstream.pointee.replay
-                upstream.pointee.replay = SliceQueue()
-                moveExchange(client, from: slot, to: next, queue: replay)
-                closeUpstream(slot)
-                return
+                if sendAgain(client, from: slot, to: next) { return }
+                closeUpstream(next)
             }
+        }
+        if isTheirs {
+            if !wasStale { noteFailure(endpoint, of: target, .reset) }
+            if tryElsewhere(slot, .reset) { return }
         }
         counters.add(.upstreamFaults)
         gatewayAnswer(client, fault)

@@ -7,8 +7,8 @@ import Upstream
 /// Everything a role needs to know that is no shared memory: passed in a memfd, so that every
 /// process reads the same configuration, whatever happens to the file meanwhile.
 ///
-/// Form: one line `workers N`, one line `target INDEX ADDRESS …` for each target, an empty line,
-/// the YAML document.
+/// Form: one line `workers N`, one line `endpoint TARGET INDEX ADDRESS …` for each endpoint with a
+/// name, an empty line, the YAML document.
 struct Launch {
     var settings: GatewaySettings
     var workers: Int
@@ -23,7 +23,10 @@ struct Launch {
     func write() throws(SystemError) -> Int32 {
         var text = "workers \(workers)\n"
         for (index, target) in settings.targets.enumerated() {
-            text += "target \(index)" + target.addresses.map { " " + $0.text }.joined() + "\n"
+            for (place, endpoint) in target.endpoints.enumerated() where endpoint.isNamed {
+                let list = endpoint.addresses.map { " " + $0.text }.joined()
+                text += "endpoint \(index) \(place)\(list)\n"
+            }
         }
         let bytes = Array((text + "\n").utf8) + document
         let fd = try check(memfd_create("umbra-launch", UMBRA_MFD_CLOEXEC), "memfd_create")
@@ -46,7 +49,7 @@ struct Launch {
         var bytes = [UInt8](repeating: 0, count: Int(status.st_size))
         let count = bytes.withUnsafeMutableBytes { pread(fd, $0.baseAddress, $0.count, 0) }
         precondition(count == bytes.count, "the launch page is cut off")
-        var addresses: [Int: [SocketAddress]] = [:]
+        var found: [(target: Int, endpoint: Int, addresses: [SocketAddress])] = []
         var workers = 1
         var start = 0
         while let end = bytes[start...].firstIndex(of: 0x0A) {
@@ -55,16 +58,17 @@ struct Launch {
             if line.isEmpty { break }
             let words = line.split(separator: " ")
             if words[0] == "workers" { workers = Int(words[1])! }
-            if words[0] == "target" {
-                addresses[Int(words[1])!] = words.dropFirst(2).compactMap {
-                    SocketAddress(String($0))
-                }
+            if words[0] == "endpoint" {
+                let addresses = words.dropFirst(3).compactMap { SocketAddress(String($0)) }
+                found.append((Int(words[1])!, Int(words[2])!, addresses))
             }
         }
         let document = Array(bytes[start...])
         let result = ConfigurationReader.read(text: document, file: "launch page")
         var settings = result.settings!
-        for (index, list) in addresses { settings.targets[index].addresses = list }
+        for (target, endpoint, addresses) in found {
+            settings.targets[target].endpoints[endpoint].addresses = addresses
+        }
         return Launch(settings: settings, workers: workers, document: document)
     }
 }

@@ -54,6 +54,7 @@ import Testing
             .upstreamOpen: ("upstream_connections_open", [:]),
             .upstreamIdle: ("upstream_connections_idle", [:]),
             .upstreamFaults: ("upstream_faults_total", [:]),
+            .upstreamRaces: ("upstream_races_total", [:]),
             .timeoutsHead: ("timeouts_total", ["kind": "head"]),
             .timeoutsBody: ("timeouts_total", ["kind": "body"]),
             .timeoutsWrite: ("timeouts_total", ["kind": "write"]),

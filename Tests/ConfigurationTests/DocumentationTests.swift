@@ -31,7 +31,9 @@ func exampleFiles() -> [String] {
     /// A document in which the key at `path` is `value`, with what else it needs.
     private func document(_ path: String, _ value: String) -> String {
         let companions: [String: [String]] = [
-            "providers.targets[]": ["id: app", "base_url: \"http://127.0.0.1:9001\""],
+            "providers.targets[]": path.contains(".endpoints")
+                ? ["id: app"] : ["id: app", "base_url: \"http://127.0.0.1:9001\""],
+            "providers.targets[].endpoints[]": ["url: \"http://127.0.0.1:9001\""],
             "traffic_mirror": path.hasPrefix("traffic_mirror.shadows[]") ? [] : ["shadow: next"],
             "traffic_mirror.shadows[]": ["shadow: next"],
             "routes[]": path.hasSuffix("rewrite_prefix") ? ["match: {path_prefix: /a/}"] : [],
@@ -98,17 +100,18 @@ func exampleFiles() -> [String] {
     func defaultsAreThoseOfTheSettings(_ key: SchemaKey) {
         let described = [
             "routes[].name", "routes[].target", "routes[].mirror.shadow", "traffic_mirror.primary",
+            "providers.targets[].retries.attempts",
         ]
         guard !described.contains(key.path) else { return }
         let written = lint(document(key.path, key.standard))
         // The same document with the key left out: its parents stay where they are.
         let parent = key.path.lastIndex(of: ".").map { String(key.path[..<$0]) }
-        let bare = parent.map {
-            $0 == "traffic_mirror"
-                ? "{shadow: next}"
-                : $0 == "providers.targets[]"
-                    ? "{id: app, base_url: \"http://127.0.0.1:9001\"}" : "{}"
-        }
+        let needed = [
+            "traffic_mirror": "{shadow: next}",
+            "providers.targets[]": "{id: app, base_url: \"http://127.0.0.1:9001\"}",
+            "providers.targets[].endpoints[]": "{url: \"http://127.0.0.1:9001\"}",
+        ]
+        let bare = parent.map { needed[$0] ?? "{}" }
         let without = lint(
             parent.map { document($0, bare!) } ?? targets
                 + "    - {id: canary, base_url: \"http://127.0.0.1:9004\"}\n")

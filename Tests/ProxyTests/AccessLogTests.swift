@@ -15,7 +15,6 @@ import Testing
         let counters: CounterRow<WorkerCounter>
         private let memory: SharedMemory
 
-
         init(fd: Int32 = memfd_create("log", UMBRA_MFD_CLOEXEC)) throws {
             self.fd = fd
             memory = try .plain(byteCount: 4_096)

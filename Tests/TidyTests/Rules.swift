@@ -49,6 +49,7 @@ extension Rule {
         "CoreLoopTests": ["CLinux", "CoreLoop"],
         "HTTPTests": ["CoreLoop", "HTTP"],
         "LoadTests": ["CLinux", "CoreLoop", "Load"],
+        "UpstreamTests": ["CLinux", "CoreLoop", "Upstream"],
         "MirrorTests": ["CLinux", "CoreLoop", "HTTP", "Upstream", "Mirror"],
         "ProxyTests": ["CLinux", "CoreLoop", "HTTP", "Upstream", "Mirror", "Proxy"],
         "ConfigurationTests": [
