@@ -19,7 +19,7 @@ MARKS = {b"x-umbra-shadow", b"x-umbra-shadow-id"}
 # What each hop writes for itself.
 OF_THE_HOP = {b"host", b"connection", b"via", b"content-length", b"transfer-encoding", b"te",
               b"keep-alive", b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host",
-              b"x-request-id"}
+              b"x-request-id", b"traceparent", b"tracestate"}
 
 
 @pytest.fixture(scope="module")
@@ -36,8 +36,7 @@ def sent_fields(message):
 
 def test_a_get_is_copied(mirroring, origin, shadow, path):
     fields = [("Accept", "*/*"), ("X-MiXed", "Kept"), ("X-Twice", "a"), ("X-Between", ""),
-              ("X-Twice", "b"), ("X-Latin", "caf\xe9"), ("traceparent", "00-" + "1" * 32 + "-"
-                                                        + "2" * 16 + "-01")]
+              ("X-Twice", "b"), ("X-Latin", "caf\xe9")]
     target = path + "/a%20b//c/../d?q=%C3%A9&x=1&x=2&empty=&flag"
     assert mirroring.ask(target, fields=fields).status == 200
     copy = shadow.wait_seen(path)[0]
@@ -46,6 +45,20 @@ def test_a_get_is_copied(mirroring, origin, shadow, path):
     assert sent_fields(copy) == sent_fields(original) == [
         (n.encode(), v.encode("latin-1")) for n, v in fields]
     assert len(copy.all("host")) == 1
+
+
+def test_a_copy_is_a_span_of_its_own(mirroring, origin, shadow, path):
+    trace, span = "1" * 32, "2" * 16
+    assert mirroring.ask(path, fields=[
+        ("traceparent", f"00-{trace}-{span}-01"), ("tracestate", "vendor=a")]).status == 200
+    copy = shadow.wait_seen(path)[0]
+    original = origin.seen(path)[0]
+    spans = [re.fullmatch(f"00-{trace}-([0-9a-f]{{16}})-01", message.get("traceparent"))[1]
+             for message in (original, copy)]
+    # One trace, and three spans: the client's, the hop to the primary, the copy.
+    assert len({span, *spans}) == 3
+    assert original.get("tracestate") == "vendor=a"
+    assert copy.get("tracestate") == "umbra=shadow,vendor=a"
 
 
 def test_marks(mirroring, origin, shadow, path):
