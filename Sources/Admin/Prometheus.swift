@@ -43,6 +43,7 @@ public struct Prometheus {
         renderRequests(&text)
         renderConnections(&text)
         renderUpstreams(&text, now)
+        renderTLS(&text)
         renderWorkerResources(&text)
         if !settings.shadows.isEmpty {
             let reading = MirrorReading(board, settings)

@@ -36,7 +36,7 @@ struct StatusReport {
         .object([
             ("version", .text(version)),
             ("uptime_seconds", .integer(uptimeMs / 1_000)),
-            ("listen", .list(settings.listen.map { .text($0.text) })),
+            ("listen", .list(settings.listen.map { .text($0.address.text) })),
             ("processes", .list(processes.map { processJSON($0) })),
             (
                 "mirror",
@@ -96,7 +96,7 @@ struct StatusReport {
 
     /// `/status?format=text`: tables for a terminal, with a newline at the end.
     var text: String {
-        let listen = settings.listen.map(\.text).joined(separator: ", ")
+        let listen = settings.listen.map(\.address.text).joined(separator: ", ")
         var result = "umbra \(version), up \(Self.span(uptimeMs))"
         result += listen.isEmpty ? "\n\n" : ", listening on \(listen)\n\n"
         var table = ColumnText(

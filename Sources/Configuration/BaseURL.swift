@@ -1,7 +1,9 @@
 import CoreLoop
+import TLS
 import Upstream
 
-/// A target's `base_url`: `http://HOST[:PORT][/PATH]` or `http+unix:///run/app.sock`.
+/// A target's `base_url`: `http://HOST[:PORT][/PATH]`, the same with `https`, or
+/// `http+unix:///run/app.sock`.
 enum BaseURL {
     /// The target that a URL names. IP literals and Unix sockets have their address, names none.
     static func read(_ text: String, id: String) throws(TextFault) -> TargetSettings {
@@ -13,13 +15,12 @@ enum BaseURL {
         }
         let rest = String(text.dropFirst(scheme.count + 3))
         switch scheme.lowercased() {
-        case "http": return try http(rest, id: id)
+        case "http": return try http(rest, id: id, standardPort: 80)
         case "http+unix": return try unix(rest, id: id)
         case "https":
-            throw TextFault(
-                .notYetSupported,
-                "not yet supported by this version: https (TLS comes with a later one)",
-                "write http://")
+            var target = try http(rest, id: id, standardPort: 443)
+            target.tls = ClientTLSSettings()
+            return target
         case let scheme:
             throw TextFault(
                 .badAddress, "\(quoted(scheme)) is no scheme of a target", "write http://")
@@ -43,7 +44,9 @@ enum BaseURL {
             id: id, authority: "localhost", host: "localhost", port: 80, addresses: [address])
     }
 
-    private static func http(_ rest: String, id: String) throws(TextFault) -> TargetSettings {
+    private static func http(
+        _ rest: String, id: String, standardPort: UInt16
+    ) throws(TextFault) -> TargetSettings {
         if let mark = rest.first(where: { $0 == "?" || $0 == "#" }) {
             let what = mark == "?" ? "query" : "fragment"
             throw TextFault(
@@ -56,7 +59,7 @@ enum BaseURL {
                 .badAddress, "a base_url holds no user or password",
                 "leave out what stands before the @")
         }
-        let (host, port) = try hostAndPort(authority)
+        let (host, port) = try hostAndPort(authority, standardPort)
         if !path.isEmpty, let fault = TextForm.pathFault(path) {
             throw TextFault(.badAddress, "its path \(fault.message)", fault.suggestion)
         }
@@ -68,9 +71,11 @@ enum BaseURL {
             addresses: address.map { [$0] } ?? [])
     }
 
-    private static func hostAndPort(_ authority: String) throws(TextFault) -> (String, UInt16) {
+    private static func hostAndPort(
+        _ authority: String, _ standardPort: UInt16
+    ) throws(TextFault) -> (String, UInt16) {
         var host = authority[...]
-        var port: UInt16 = 80
+        var port = standardPort
         let afterBracket = authority.lastIndex(of: "]") ?? authority.startIndex
         if let colon = authority[afterBracket...].lastIndex(of: ":") {
             port = try ListenAddress.port(

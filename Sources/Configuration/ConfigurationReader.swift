@@ -1,6 +1,7 @@
 import CLinux
 public import CoreLoop
 public import Proxy
+public import TLS
 
 /// What reading a configuration gave.
 public struct ConfigurationResult: Sendable {
@@ -12,6 +13,9 @@ public struct ConfigurationResult: Sendable {
     public var diagnostics: [Diagnostic]
     /// The document's bytes, for whoever hands it on; empty where it could not be read.
     public var document: [UInt8] = []
+    /// The bytes of the files that are named for TLS, where `readFile` read and checked them.
+    public var keyFiles = KeyFiles()
+    var keyFileUses: [KeyFileUse] = []
 
     /// What keeps the file from being used.
     public var errors: [Diagnostic] { diagnostics.filter { $0.severity == .error } }
@@ -31,17 +35,20 @@ public enum ConfigurationReader {
     ) -> ConfigurationResult {
         let findings = Findings()
         var settings: GatewaySettings?
+        var files: [KeyFileUse] = []
         if let root = YAMLReader.read(text, findings: findings),
             let section = Section(root, path: "", schemaPath: "", findings: findings)
         {
-            settings = document(section, listen: listen, findings)
+            (settings, files) = document(section, listen: listen, findings)
         }
         return ConfigurationResult(
             file: file, settings: findings.hasErrors ? nil : settings,
-            diagnostics: findings.sorted())
+            diagnostics: findings.sorted(), keyFileUses: files)
     }
 
-    /// Reads a file of at most `ConfigurationLimits.documentBytesMax` bytes.
+    /// Reads a file of at most `ConfigurationLimits.documentBytesMax` bytes, and the certificates
+    /// and keys that it names: relative to its own folder, checked as far as one can without a
+    /// peer.
     public static func readFile(_ path: String, listen: [SocketAddress]? = nil)
         -> ConfigurationResult
     {
@@ -49,6 +56,7 @@ public enum ConfigurationReader {
             let document = try bytes(of: path)
             var result = read(text: document, file: path, listen: listen)
             result.document = document
+            KeyFileChecks.run(&result)
             return result
         } catch {
             return ConfigurationResult(
@@ -101,11 +109,11 @@ public enum ConfigurationReader {
 
     private static func document(
         _ root: Section, listen: [SocketAddress]?, _ findings: Findings
-    ) -> GatewaySettings {
+    ) -> (GatewaySettings, [KeyFileUse]) {
         var settings = GatewaySettings()
         if root.has("version") { _ = root.choice("version") }
-        let written = GatewayBlocks.listen(root, findings)
-        settings.listen = listen ?? written
+        let written = ListenBlock.read(root, findings)
+        settings.listen = listen?.map { ListenerSettings($0) } ?? written.settings
         settings.admin = GatewayBlocks.admin(root, findings)
         settings.runtime = GatewayBlocks.runtime(root, findings)
         settings.limits = GatewayBlocks.limits(root)
@@ -113,6 +121,7 @@ public enum ConfigurationReader {
         settings.accessLog = GatewayBlocks.accessLog(root, findings)
         let targets = TargetBlock.read(root, findings)
         settings.targets = targets.settings
+        let files = (listen == nil ? written.files : []) + targets.files
         let mirror = MirrorBlock.read(root, targets, findings)
         settings.mirrorEnabled = mirror.enabled
         settings.guardOverheadMax = mirror.guardOverheadMax
@@ -121,6 +130,6 @@ public enum ConfigurationReader {
         CrossChecks(
             root: root, settings: settings, targets: targets, mirror: mirror, findings: findings
         ).run()
-        return settings
+        return (settings, files)
     }
 }

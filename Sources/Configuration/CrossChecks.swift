@@ -21,7 +21,8 @@ struct CrossChecks {
     }
 
     private func checkAdmin() {
-        guard let admin = settings.admin.listen, settings.listen.contains(admin), admin.port != 0
+        guard let admin = settings.admin.listen,
+            settings.listen.contains(where: { $0.address == admin }), admin.port != 0
         else { return }
         // Either may be the one that was left at its default.
         let key = root.has("admin") ? "admin" : "listen"
@@ -35,12 +36,14 @@ struct CrossChecks {
     private func checkLoops() {
         for (target, place) in zip(settings.targets, targets.places) {
             for address in target.endpoints.flatMap(\.addresses) {
-                if settings.listen.contains(address) {
+                if settings.listen.contains(where: { $0.address == address }) {
                     findings.add(
                         .conflict, place,
                         "\(quoted(address.text)) is where the gateway itself listens")
                 } else if let port = address.port, address.isLoopback,
-                    settings.listen.contains(where: { $0.port == port && isWildcard($0) })
+                    settings.listen.contains(where: {
+                        $0.address.port == port && isWildcard($0.address)
+                    })
                 {
                     findings.add(
                         .unreachable, place,

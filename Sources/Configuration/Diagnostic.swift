@@ -20,6 +20,7 @@ public enum DiagnosticCode: String, Sendable, CaseIterable {
     case tooLarge = "E013"
     case unreadable = "E014"
     case unresolved = "E015"
+    case badKeyFile = "E016"
 
     case adminExposed = "W001"
     case neverMirrored = "W002"
@@ -30,6 +31,9 @@ public enum DiagnosticCode: String, Sendable, CaseIterable {
     case chosenPort = "W007"
     case blindGuard = "W008"
     case withoutEffect = "W009"
+    case keyExposed = "W010"
+    case unverifiedTarget = "W011"
+    case certificateEnds = "W012"
 
     /// An E is an error, a W a warning.
     public var severity: Severity { rawValue.first == "E" ? .error : .warning }
@@ -51,6 +55,7 @@ public enum DiagnosticCode: String, Sendable, CaseIterable {
         case .tooLarge: "larger than a bound of the reader"
         case .unreadable: "the file cannot be read"
         case .unresolved: "a host name that cannot be resolved"
+        case .badKeyFile: "a certificate, key or list of ciphers that cannot be used"
         case .adminExposed: "the admin listener is reachable from other machines without a token"
         case .neverMirrored: "mirroring is configured and sends nothing"
         case .selfMirrored: "copies go to the service that answers the user"
@@ -60,6 +65,9 @@ public enum DiagnosticCode: String, Sendable, CaseIterable {
         case .chosenPort: "port 0: the kernel chooses"
         case .blindGuard: "a latency guard that has nothing to compare"
         case .withoutEffect: "a setting that nothing acts on"
+        case .keyExposed: "a key file that every user of the machine can read"
+        case .unverifiedTarget: "a target whose certificate is not checked"
+        case .certificateEnds: "a certificate that has ended, ends soon, or is not valid yet"
         }
     }
 }

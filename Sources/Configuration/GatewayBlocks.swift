@@ -1,78 +1,9 @@
 import CoreLoop
 import Proxy
 
-/// The blocks that stand alone: listen, admin, runtime, limits, forwarding, access_log.
+/// The blocks that stand alone: admin, runtime, limits, forwarding, access_log.
 enum GatewayBlocks {
     // MARK: Listeners
-
-    static func listen(_ root: Section, _ findings: Findings) -> [SocketAddress] {
-        guard let (node, place) = root.value("listen") else {
-            return [SocketAddress(ConfigurationReader.listenDefault)!]
-        }
-        var items = [(node, place)]
-        if case .list(let nodes) = node.content {
-            guard !nodes.isEmpty, nodes.count <= ConfigurationLimits.listenersMax else {
-                findings.add(
-                    .outOfRange, place,
-                    "must name 1 to \(ConfigurationLimits.listenersMax) addresses, "
-                        + "names \(nodes.count)"
-                )
-                return []
-            }
-            items = nodes.enumerated().map { ($1, Place("listen[\($0)]", $1)) }
-        }
-        var addresses: [SocketAddress] = []
-        for (node, place) in items {
-            guard let (address, place) = listener(node, place, findings) else { continue }
-            if addresses.contains(address) {
-                findings.add(
-                    .duplicate, place, "\(quoted(address.text)) is named twice", "keep one of them")
-            }
-            if address.port == 0 {
-                findings.add(
-                    .chosenPort, place,
-                    "port 0: the kernel chooses a port, another one at each start")
-            }
-            addresses.append(address)
-        }
-        return addresses
-    }
-
-    /// One address, in its short or long form.
-    private static func listener(
-        _ node: YAMLNode, _ place: Place, _ findings: Findings
-    ) -> (SocketAddress, Place)? {
-        guard case .mapping = node.content else {
-            return address(node, place, findings).map { ($0, place) }
-        }
-        guard
-            let section = Section(
-                node, path: place.path, schemaPath: "listen[]", findings: findings)
-        else {
-            return nil
-        }
-        guard section.has("address") else {
-            findings.add(
-                .missingKey, section.place("address"), "required", "give it as ADDRESS:PORT")
-            return nil
-        }
-        guard let (node, place) = section.value("address") else { return nil }
-        return address(node, place, findings).map { ($0, place) }
-    }
-
-    private static func address(_ node: YAMLNode, _ place: Place, _ findings: Findings)
-        -> SocketAddress?
-    {
-        guard let text = Section.text(of: node, place, "ADDRESS:PORT or unix:PATH", findings) else {
-            return nil
-        }
-        do throws(TextFault) {
-            return try ListenAddress.read(text)
-        } catch {
-            findings.add(error, place)
-            return nil
-        }
-    }
 
     static func admin(_ root: Section, _ findings: Findings) -> AdminSettings {
         var admin = AdminSettings()
@@ -85,7 +16,7 @@ enum GatewayBlocks {
         var listenPlace = section.place
         if let (node, place) = section.value("listen") {
             listenPlace = place
-            if let address = address(node, place, findings) { admin.listen = address }
+            if let address = ListenBlock.address(node, place, findings) { admin.listen = address }
         }
         if let token = section.section("token") {
             if let (name, place) = token.text("env") {

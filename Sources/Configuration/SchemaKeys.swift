@@ -7,30 +7,34 @@ extension Schema {
     public static let keys: [SchemaKey] =
         general + runtime + limits + forwarding + targets + upstreams + routes + mirror + accessLog
 
-    private static let general: [SchemaKey] = [
-        SchemaKey(
-            "version", .choice(["1"]), "'1'", "'1'", "The form of this document."),
-        SchemaKey(
-            "listen", .forms("ADDRESS:PORT, unix:PATH, or a list of such and of {address: …}"),
-            "127.0.0.1:41002",
-            "[127.0.0.1:41002, \"[::1]:41002\"]", "Where clients connect."),
-        SchemaKey(
-            "listen[].address", .text("ADDRESS:PORT or unix:PATH"), "–", "\"[::]:8080\"",
-            "The long form of an entry."),
-        SchemaKey(
-            "admin", .forms("a mapping, or off"), "–", "off",
-            "The admin listener: health and metrics."),
-        SchemaKey(
-            "admin.listen", .text("ADDRESS:PORT or unix:PATH"), "127.0.0.1:41003", "127.0.0.1:9901",
-            "Where the admin listener is."),
-        SchemaKey(
-            "admin.token", .mapping, "–", "{env: UMBRA_ADMIN_TOKEN}",
-            "What its users have to present."),
-        SchemaKey(
-            "admin.token.env", .text("the name of an environment variable"), "–",
-            "UMBRA_ADMIN_TOKEN",
-            "The variable that holds the bearer token; without it none is asked for."),
-    ]
+    private static let general: [SchemaKey] =
+        [
+            SchemaKey(
+                "version", .choice(["1"]), "'1'", "'1'", "The form of this document."),
+            SchemaKey(
+                "listen",
+                .forms("ADDRESS:PORT, unix:PATH, or a list of such and of {address: …, tls: …}"),
+                "127.0.0.1:41002",
+                "[127.0.0.1:41002, \"[::1]:41002\"]", "Where clients connect."),
+            SchemaKey(
+                "listen[].address", .text("ADDRESS:PORT or unix:PATH"), "–", "\"[::]:8080\"",
+                "The long form of an entry."),
+        ] + tls + [
+            SchemaKey(
+                "admin", .forms("a mapping, or off"), "–", "off",
+                "The admin listener: health and metrics."),
+            SchemaKey(
+                "admin.listen", .text("ADDRESS:PORT or unix:PATH"), "127.0.0.1:41003",
+                "127.0.0.1:9901",
+                "Where the admin listener is."),
+            SchemaKey(
+                "admin.token", .mapping, "–", "{env: UMBRA_ADMIN_TOKEN}",
+                "What its users have to present."),
+            SchemaKey(
+                "admin.token.env", .text("the name of an environment variable"), "–",
+                "UMBRA_ADMIN_TOKEN",
+                "The variable that holds the bearer token; without it none is asked for."),
+        ]
 
     private static let runtime: [SchemaKey] = [
         SchemaKey("runtime", .mapping, "–", "{workers: 2}", "Processes and their memory."),
@@ -125,27 +129,29 @@ extension Schema {
             "The name in the Via field."),
     ]
 
-    private static let targets: [SchemaKey] = [
-        SchemaKey(
-            "providers", .mapping, "–", "{targets: [{id: app, base_url: \"http://app:9001\"}]}",
-            "The services behind; required."),
-        SchemaKey(
-            "providers.targets", .list("mappings, one for each service"), "–",
-            "[{id: app, base_url: \"http://app:9001\"}]", "At least one. Required."),
-        SchemaKey(
-            "providers.targets[].id", .text("a name of letters, digits, `.`, `_` and `-`"), "–",
-            "app",
-            "What routes and traffic_mirror call it. Required."),
-        SchemaKey(
-            "providers.targets[].provider", .choice(["http"]), "http", "http",
-            "What kind of service it is."),
-        SchemaKey(
-            "providers.targets[].base_url", .text("http://HOST[:PORT][/PATH], or http+unix://PATH"),
-            "–",
-            "\"http://127.0.0.1:9001\"",
-            "Where it is; PATH is put before each request's path. Required."
-        ),
-    ]
+    private static let targets: [SchemaKey] =
+        [
+            SchemaKey(
+                "providers", .mapping, "–", "{targets: [{id: app, base_url: \"http://app:9001\"}]}",
+                "The services behind; required."),
+            SchemaKey(
+                "providers.targets", .list("mappings, one for each service"), "–",
+                "[{id: app, base_url: \"http://app:9001\"}]", "At least one. Required."),
+            SchemaKey(
+                "providers.targets[].id", .text("a name of letters, digits, `.`, `_` and `-`"), "–",
+                "app",
+                "What routes and traffic_mirror call it. Required."),
+            SchemaKey(
+                "providers.targets[].provider", .choice(["http"]), "http", "http",
+                "What kind of service it is."),
+            SchemaKey(
+                "providers.targets[].base_url",
+                .text("http://HOST[:PORT][/PATH], https://…, or http+unix://PATH"),
+                "–",
+                "\"http://127.0.0.1:9001\"",
+                "Where it is; PATH is put before each request's path. Required."
+            ),
+        ] + targetTLS
 
     private static let routes: [SchemaKey] = [
         SchemaKey(
@@ -299,11 +305,9 @@ extension Schema {
         LaterKey("policies", "policies"),
         LaterKey("audit-logger", "the audit log"),
         LaterKey("event_log", "the event log"),
-        LaterKey("listen[].tls", "TLS"),
         LaterKey("providers.traffic_mirror", "the form with traffic_mirror under providers"),
         LaterKey("providers.targets[].secret_key_ref", "keys of LLM providers"),
         LaterKey("providers.targets[].annotate_provider", "LLM providers"),
-        LaterKey("providers.targets[].tls", "TLS"),
         LaterKey("providers.targets[].health", "the health process"),
         LaterKey("resolver", "the health process"),
         LaterKey("traffic_mirror.mirror_target", "the form with mirror_target"),

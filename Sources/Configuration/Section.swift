@@ -192,6 +192,12 @@ struct Section {
         return falseTexts.contains(text)
     }
 
+    /// Whether a node is the plain word `true`, or one that stands for it.
+    static func isOn(_ node: YAMLNode) -> Bool {
+        guard case .scalar(let text, plain: true) = node.content else { return false }
+        return trueTexts.contains(text)
+    }
+
     /// A number of the key's type: bytes, milliseconds or a count.
     func read(_ key: String, into target: inout Int) {
         guard let (node, place) = value(key) else { return }

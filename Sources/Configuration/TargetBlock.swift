@@ -6,6 +6,8 @@ struct TargetBlock {
     private(set) var settings: [TargetSettings] = []
     /// Where each `base_url` stands.
     private(set) var places: [Place] = []
+    /// The certificates and keys that targets name.
+    private(set) var files: [KeyFileUse] = []
     private var indices: [String: Int] = [:]
 
     /// All ids that the document gives, also those of entries with faults, so that one fault does
@@ -75,6 +77,7 @@ struct TargetBlock {
             }
         }
         upstream.read(into: &target)
+        if let tls = TLSBlock.target(section, &target, findings) { files += tls }
         if let id { indices[id] = settings.count }
         settings.append(target)
         places.append(urlPlace)

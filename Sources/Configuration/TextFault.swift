@@ -1,3 +1,5 @@
+import CoreLoop
+
 /// Why a text is not of the form that its key takes, and what to write instead.
 public struct TextFault: Error, Equatable, Sendable {
     /// The kind of the fault.
@@ -57,6 +59,9 @@ enum TextForm {
         guard labels.allSatisfy(isLabel), let last = labels.last else { return false }
         return !last.utf8.allSatisfy(isDigit) && !last.lowercased().hasPrefix("0x")
     }
+
+    /// An IPv4 or IPv6 address, without brackets.
+    static func isAddress(_ text: String) -> Bool { SocketAddress(host: text, port: 0) != nil }
 
     private static func isLabel(_ label: Substring) -> Bool {
         !label.isEmpty && label.utf8.count <= 63 && label.first != "-" && label.last != "-"

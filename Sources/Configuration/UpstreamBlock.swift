@@ -47,6 +47,13 @@ struct UpstreamBlock {
                         + "the endpoints of one target are alike",
                     "make it a target of its own, or let routes rewrite the path")
             }
+            if let first = read.first, (first.target.tls == nil) != (entry.target.tls == nil) {
+                findings.add(
+                    .conflict, entry.place,
+                    "is \(entry.target.tls == nil ? "http" : "https"), which "
+                        + "\(first.place.path) is not: the endpoints of one target are alike",
+                    "make it a target of its own")
+            }
             read.append(entry)
         }
         return read

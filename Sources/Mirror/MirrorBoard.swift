@@ -52,6 +52,7 @@ public enum ShadowGauge: Int, CaseIterable, Sendable {
     /// not.
     case coolDownUntil
     case answerBytes
+    case tlsHandshakes, tlsFailures, tlsResumed
 }
 
 /// Who may say whether mirroring is on; read by every worker once a turn.

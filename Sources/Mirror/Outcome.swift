@@ -18,6 +18,8 @@ public enum DropReason: Int, CaseIterable, Sendable {
     case coolDown
     /// No connection to the shadow could be made.
     case connectFailed
+    /// The shadow's certificate does not hold, or its TLS handshake failed.
+    case tlsFailed
     /// The client went away before its request was whole.
     case clientAborted
     /// No shadow process is attached.
@@ -43,6 +45,7 @@ public enum DropReason: Int, CaseIterable, Sendable {
         case .breakerOpen: "breaker_open"
         case .coolDown: "cool_down"
         case .connectFailed: "connect_failed"
+        case .tlsFailed: "tls_failed"
         case .clientAborted: "client_aborted"
         case .shadowDown: "shadow_down"
         case .shadowRestarted: "shadow_restarted"

@@ -1,5 +1,6 @@
 import CoreLoop
 import HTTP
+import TLS
 
 /// One connection to a shadow, and the copy that it carries.
 struct ShadowConnection: BitwiseCopyable {
@@ -17,6 +18,10 @@ struct ShadowConnection: BitwiseCopyable {
     static let none: Int32 = -1
 
     var fd: Int32
+    /// Off where the shadow is plain.
+    var tls = TLSSession()
+    /// Connected, and the TLS handshake is under way; the phase is still `connecting`.
+    var isSecuring = false
     var shadow: Int
     var phase = Phase.connecting
     /// Whether it carried a copy before this one: its peer may have closed it meanwhile.
@@ -33,6 +38,9 @@ struct ShadowConnection: BitwiseCopyable {
     var previousIdle = none
     /// In the list of those that had more to read than one turn gives them.
     var isUnread = false
+
+    /// Where its bytes come and go.
+    var channel: Channel { Channel(fd: fd, tls: tls) }
 }
 
 /// A copy that was taken off a ring: where its bytes lie and how far it got.

@@ -1,5 +1,6 @@
 import CoreLoop
 import HTTP
+import TLS
 import Upstream
 
 /// What a shadow process keeps about one shadow.
@@ -14,6 +15,8 @@ struct ShadowState {
     let latency: Histogram
     let addresses: UnsafeMutablePointer<SocketAddress>
     let addressCount: Int
+    /// Nil for a shadow that speaks plain HTTP.
+    let security: ClientContext?
 
     var breaker: Breaker
     var coolDownUntil = Instant(nanoseconds: 0)
@@ -27,7 +30,8 @@ struct ShadowState {
     var idleCount = 0
 
     init(
-        settings: ShadowSettings, target: TargetSettings, shadowProcesses: Int,
+        settings: ShadowSettings, target: TargetSettings, security: ClientContext?,
+        shadowProcesses: Int,
         gauges: CounterRow<ShadowGauge>, latency: Histogram
     ) {
         qps = settings.qps
@@ -39,6 +43,7 @@ struct ShadowState {
             settings: settings, pathPrefix: target.pathPrefix, authority: target.authority)
         self.gauges = gauges
         self.latency = latency
+        self.security = security
         addressCount = target.addresses.count
         addresses = .allocate(capacity: max(1, addressCount))
         addresses.initialize(from: target.addresses, count: addressCount)

@@ -1,6 +1,7 @@
 import CLinux
 public import CoreLoop
 import HTTP
+public import TLS
 public import Upstream
 
 /// What a shadow process has of one worker: their link, and the worker's blocks to read.
@@ -62,12 +63,14 @@ public final class ShadowWorker {
     ///   - process: the index of this shadow process.
     ///   - epoch: its epoch on the board: only links that are ready for it are used.
     ///   - targets: `GatewaySettings.targets`, which `shadows` point into.
+    ///   - security: by target, the context of those that speak TLS.
     ///   - wakeFD: an eventfd that a worker writes where a copy ring's consumer sleeps. Stays the
     /// caller's.
     ///   - seed: of the random part of `shadow_id`s.
     public init(
         process: Int, epoch: UInt64, links: [ShadowLink], shadows: [ShadowSettings],
-        targets: [TargetSettings], board: MirrorBoard, wakeFD: Int32, now: Instant, seed: UInt64
+        targets: [TargetSettings], security: [ClientContext?] = [], board: MirrorBoard,
+        wakeFD: Int32, now: Instant, seed: UInt64
     ) throws(SystemError) {
         let processes = board.shape.shadowProcesses
         let connections = shadows.reduce(0) {
@@ -99,6 +102,7 @@ public final class ShadowWorker {
             (self.shadows + index).initialize(
                 to: ShadowState(
                     settings: settings, target: targets[settings.target],
+                    security: settings.target < security.count ? security[settings.target] : nil,
                     shadowProcesses: processes,
                     gauges: board.gauges(process: process, shadow: index),
                     latency: board.latency(process: process, shadow: index)))
@@ -109,6 +113,7 @@ public final class ShadowWorker {
 
     deinit {
         for slot in 0..<pool.connections.walkEnd where pool.connections.isUsed(slot) {
+            pool.connections[slot].pointee.tls.close(saysGoodbye: false)
             CLinux.close(pool.connections[slot].pointee.fd)
         }
         for index in 0..<shadowCount { shadows[index].addresses.deallocate() }

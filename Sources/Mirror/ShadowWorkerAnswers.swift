@@ -1,5 +1,6 @@
 import CoreLoop
 import HTTP
+import TLS
 
 /// Answers: read to their end within bounds, judged, and thrown away.
 extension ShadowWorker {
@@ -16,10 +17,11 @@ extension ShadowWorker {
                 place = pool.residue(connection.pointee.answer.residue) + used
                 room = ShadowLimits.answerHeadBytesMax - used
             }
-            switch Socket.receive(connection.pointee.fd, place, room) {
+            let channel = connection.pointee.channel
+            switch channel.receive(place, room) {
             case .bytes(let count):
                 guard take(slot, count) else { return }
-                if count < room && !isOver { return }
+                if channel.isDrained(isShort: count < room), !isOver { return }
             case .wouldBlock: return
             case .endOfStream: return ended(slot)
             case .failed: return broken(slot)
@@ -214,7 +216,9 @@ extension ShadowWorker {
         let wasSentWhole = connection.pointee.phase == .awaiting
         // An answer that came before the whole copy was sent leaves the rest of it on the
         // connection.
-        let isReusable = wasSentWhole && connection.pointee.answer.keepAlive && !hasSurplus
+        let isReusable =
+            wasSentWhole && connection.pointee.answer.keepAlive && !hasSurplus
+            && !connection.pointee.tls.hasPending
         giveBackResidue(slot)
         let result: CopyResult = connection.pointee.answer.status >= 500 ? .error : .ok
         endSent(slot, result, .good, isWhole: true)

@@ -1,5 +1,6 @@
 import CLinux
 import CoreLoop
+import TLS
 
 /// Connections: opened, kept idle, reused, closed.
 extension ShadowWorker {
@@ -46,17 +47,42 @@ extension ShadowWorker {
                 closeDescriptor(slot)
                 continue
             }
-            if isConnected { connected(slot) }
+            // With TLS the handshake begins with the connection's first event.
+            if isConnected, state.pointee.security == nil { connected(slot) }
             return
         }
-        connectFailed(slot)
+        connectFailed(slot, .connectFailed)
     }
 
-    private func connectFailed(_ slot: Int) {
+    private func connectFailed(_ slot: Int, _ reason: DropReason) {
         let state = shadows + pool.connections[slot].pointee.shadow
-        state.pointee.gauges.add(.connectFailures)
-        endUnsent(slot, .connectFailed, .bad)
+        state.pointee.gauges.add(reason == .tlsFailed ? .tlsFailures : .connectFailures)
+        endUnsent(slot, reason, .bad)
         close(slot, reset: true)
+    }
+
+    /// Goes on with the handshake of an https shadow. A certificate that does not hold, or a
+    /// handshake that fails, is a dropped copy and nothing else.
+    private func secure(_ slot: Int) {
+        let connection = pool.connections[slot]
+        let state = shadows + connection.pointee.shadow
+        if !connection.pointee.isSecuring {
+            guard
+                let session = state.pointee.security?.connect(
+                    connection.pointee.fd, address: connection.pointee.address)
+            else { return connectFailed(slot, .tlsFailed) }
+            connection.pointee.tls = session
+            connection.pointee.isSecuring = true
+        }
+        switch connection.pointee.tls.handshake() {
+        case .wouldBlock: break
+        case .plainHTTP, .failed: connectFailed(slot, .tlsFailed)
+        case .done:
+            connection.pointee.isSecuring = false
+            state.pointee.gauges.add(.tlsHandshakes)
+            if connection.pointee.tls.isResumed { state.pointee.gauges.add(.tlsResumed) }
+            connected(slot)
+        }
     }
 
     private func connected(_ slot: Int) {
@@ -73,18 +99,25 @@ extension ShadowWorker {
         case .idle:
             // Bytes that nobody asked for, or the peer's end.
             let ends: Readiness = [.readable, .peerClosed, .hangUp, .error]
-            if !readiness.isDisjoint(with: ends) {
+            guard !readiness.isDisjoint(with: ends) else { return }
+            // A session ticket that comes late is neither.
+            let connection = pool.connections[slot]
+            if !connection.pointee.tls.isOn || connection.pointee.channel.isStale {
                 removeIdle(slot)
                 close(slot, reset: false)
             }
         case .connecting:
-            if Socket.pendingError(pool.connections[slot].pointee.fd) != 0
+            let connection = pool.connections[slot]
+            if connection.pointee.isSecuring {
+                secure(slot)
+            } else if Socket.pendingError(connection.pointee.fd) != 0
                 || !readiness.isDisjoint(with: [.error, .hangUp])
             {
                 closeDescriptor(slot)
                 connectNext(slot)
             } else if readiness.contains(.writable) {
-                connected(slot)
+                let isSecure = shadows[connection.pointee.shadow].security != nil
+                if isSecure { secure(slot) } else { connected(slot) }
             }
         case .sending, .awaiting:
             // Read before write: a shadow that answers early closes its side, and a failed write
@@ -114,7 +147,7 @@ extension ShadowWorker {
             let state = shadows + connection.pointee.shadow
             state.pointee.preferredAddress =
                 (connection.pointee.address + 1) % max(1, state.pointee.addressCount)
-            connectFailed(slot)
+            connectFailed(slot, connection.pointee.isSecuring ? .tlsFailed : .connectFailed)
         case .sending, .awaiting:
             endSent(slot, .timeout, .bad)
             close(slot, reset: true)
@@ -133,7 +166,7 @@ extension ShadowWorker {
             let connection = pool.connections[slot]
             let idleNs = now.nanoseconds(
                 since: Instant(nanoseconds: connection.pointee.idleSinceNs))
-            if idleNs < ShadowLimits.idleTrustedNs || !Socket.isStale(connection.pointee.fd) {
+            if idleNs < ShadowLimits.idleTrustedNs || !connection.pointee.channel.isStale {
                 pool.connections[slot].pointee.isReused = true
                 return slot
             }
@@ -198,16 +231,19 @@ extension ShadowWorker {
     func close(_ slot: Int, reset: Bool) {
         let connection = pool.connections[slot]
         if reset, connection.pointee.fd >= 0 { Socket.setResetOnClose(connection.pointee.fd) }
-        closeDescriptor(slot)
+        closeDescriptor(slot, saysGoodbye: !reset)
         giveBackResidue(slot)
         timers.cancel(slot)
         shadows[connection.pointee.shadow].countOpen(-1)
         pool.connections.remove(slot)
     }
 
-    private func closeDescriptor(_ slot: Int) {
+    private func closeDescriptor(_ slot: Int, saysGoodbye: Bool = false) {
         let connection = pool.connections[slot]
         guard connection.pointee.fd >= 0 else { return }
+        connection.pointee.tls.close(saysGoodbye: saysGoodbye)
+        connection.pointee.tls = TLSSession()
+        connection.pointee.isSecuring = false
         CLinux.close(connection.pointee.fd)
         connection.pointee.fd = ShadowConnection.none
     }

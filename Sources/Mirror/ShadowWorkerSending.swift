@@ -1,6 +1,7 @@
 import CLinux
 import CoreLoop
 import HTTP
+import TLS
 
 /// Sending: the cleaned head from scratch, the body straight from the worker's blocks.
 extension ShadowWorker {
@@ -36,11 +37,11 @@ extension ShadowWorker {
         }
         while true {
             let count = fillVectors(slot)
-            let fd = connection.pointee.fd
+            let channel = connection.pointee.channel
             let outcome =
                 count == 1
-                ? Socket.send(fd, scratch.vectors[0].iov_base!, scratch.vectors[0].iov_len)
-                : Socket.send(fd, vectors: scratch.vectors, count)
+                ? channel.send(scratch.vectors[0].iov_base!, scratch.vectors[0].iov_len)
+                : channel.send(vectors: scratch.vectors, count)
             switch outcome {
             case .bytes(let sent):
                 connection.pointee.copy.sentBytes += sent

@@ -1,6 +1,7 @@
 import CLinux
 import CoreLoop
 import HTTP
+import TLS
 
 extension ProxyWorker {
     /// Takes new connections off a listener, at most `acceptsPerTurnMax`: it is level-triggered and
@@ -11,7 +12,7 @@ extension ProxyWorker {
         var length = socklen_t(0)
         for _ in 0..<CoreLoop.Limits.acceptsPerTurnMax {
             switch Socket.accept(listeners[place].fd, &storage, &length) {
-            case .connection(let fd): open(fd, &storage, isUnix: listeners[place].isUnix)
+            case .connection(let fd): open(fd, &storage, entry: listeners[place].entry)
             case .wouldBlock: return
             case .aborted: continue
             case .exhausted:
@@ -21,13 +22,17 @@ extension ProxyWorker {
         }
     }
 
-    private func open(_ fd: Int32, _ storage: UnsafeMutablePointer<sockaddr_storage>, isUnix: Bool)
-    {
+    private func open(_ fd: Int32, _ storage: UnsafeMutablePointer<sockaddr_storage>, entry: Int) {
         guard let slot = clients.insert(ClientConnection(fd: fd)) else {
-            refuse(fd)
+            refuse(fd, entry: entry)
             return
         }
         counters.add(.connectionsAccepted)
+        clients[slot].pointee.entry = UInt8(entry)
+        if security.speaksTLS(entry: entry) {
+            clients[slot].pointee.state = .securing
+            clients[slot].pointee.peer.isTLS = true
+        }
         clients[slot].pointee.peer.address.set(storage)
         clients[slot].pointee.peer.isTrusted = forwarding.chain.trusts(storage)
         do throws(SystemError) {
@@ -44,8 +49,13 @@ extension ProxyWorker {
     }
 
     /// Answers a connection over the limit: 503, as far as it fits into the socket, and a close.
-    private func refuse(_ fd: Int32) {
+    /// With TLS the answer would take a handshake: it is left out.
+    private func refuse(_ fd: Int32, entry: Int) {
         counters.add(.connectionsRefused)
+        guard !security.speaksTLS(entry: entry) else {
+            close(fd)
+            return
+        }
         // What the client has sent is read first: unread bytes would turn the close into a reset,
         // and a reset may overtake the answer.
         withUnsafeTemporaryAllocation(byteCount: 4_096, alignment: 16) { scratch in

@@ -2,6 +2,7 @@ import CLinux
 import CoreLoop
 import HTTP
 import Mirror
+import TLS
 import Upstream
 
 extension ProxyWorker {
@@ -47,11 +48,14 @@ extension ProxyWorker {
         guard let room = answerSpace(slot) else { return false }
         let memory = room.baseAddress!
         let space = room.count
-        switch Socket.receive(upstream.pointee.fd, memory, space) {
+        let channel = upstream.pointee.channel
+        switch channel.receive(memory, space) {
         case .bytes(let count):
             upstream.pointee.inEnd += UInt32(count)
             upstream.pointee.flags.insert(.answered)
-            if count < space, !upstream.pointee.flags.contains(.peerClosed) {
+            if channel.isDrained(isShort: count < space),
+                !upstream.pointee.flags.contains(.peerClosed)
+            {
                 upstream.pointee.flags.remove(.readReady)
             }
             awaitAnswer(slot)
@@ -258,6 +262,7 @@ extension ProxyWorker {
         let flags = clients[client].pointee.flags
         var form = Forwarding.AnswerForm()
         form.wallMs = wallMs
+        form.secureEntry = clients[client].pointee.secureEntry
         upstream.pointee.bodyLeft = 0
         switch answerHead.framing {
         case .none: upstream.pointee.framing = .none
@@ -406,7 +411,7 @@ extension ProxyWorker {
         let isLength = upstream.pointee.framing == .length
         let room = queueRoom(clients[client].pointee.out)
         let read = receiveBlocks(
-            upstream.pointee.fd,
+            upstream.pointee.channel,
             limit: isLength
                 ? min(upstream.pointee.bodyLeft, room) : min(room, ProxyLimits.relayBytesUnknown))
         switch read {

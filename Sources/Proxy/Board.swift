@@ -20,6 +20,12 @@ public enum WorkerCounter: Int, CaseIterable, Sendable {
     case upstreamOpen, upstreamIdle, upstreamFaults, upstreamRaces
     case timeoutsHead, timeoutsBody, timeoutsWrite, timeoutsIdle, timeoutsConnect, timeoutsAnswer
     case tunnelsOpened, tunnelsOpen
+    /// Handshakes with clients: by their end, and of those that succeeded the resumed ones and
+    /// those of TLS 1.3; then the same with upstreams.
+    case tlsClientDone, tlsClientFailed, tlsClientTimeout, tlsClientPlain
+    case tlsClientResumed, tlsClient13
+    case tlsUpstreamDone, tlsUpstreamFailed, tlsUpstreamTimeout
+    case tlsUpstreamResumed, tlsUpstream13
     case bytesIn, bytesOut
     case blocksTaken, blocksTakenHigh, blocksExhausted
     case turns, events

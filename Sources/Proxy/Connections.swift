@@ -1,8 +1,11 @@
 import CoreLoop
 import HTTP
+import TLS
 
 /// What a client's connection is busy with.
 enum ClientState: UInt8 {
+    /// The TLS handshake is under way.
+    case securing
     /// Idle, or a head is coming in.
     case head
     /// A request is being read or answered.
@@ -40,6 +43,8 @@ struct ClientFlags: OptionSet, BitwiseCopyable {
     static let requestChunked = ClientFlags(rawValue: 1 << 13)
     static let idempotent = ClientFlags(rawValue: 1 << 14)
     static let writeTimer = ClientFlags(rawValue: 1 << 15)
+    /// The answer is given up: its end must not look like a whole one's.
+    static let cut = ClientFlags(rawValue: 1 << 16)
     /// We have sent our last byte of a tunnel.
     static let wroteEnd = ClientFlags(rawValue: 1 << 17)
     /// The upstream's answer ends with its connection; the client gets it chunked and keeps its
@@ -47,13 +52,19 @@ struct ClientFlags: OptionSet, BitwiseCopyable {
     static let rechunked = ClientFlags(rawValue: 1 << 18)
     /// The request was sent more than once.
     static let retried = ClientFlags(rawValue: 1 << 19)
+    /// The handshake ended while the worker drains: one request is still waited for.
+    static let late = ClientFlags(rawValue: 1 << 20)
 }
 
 /// One client's connection and the exchange on it. Requests of one connection are served one
 /// after the other, so that pipelined answers are in order.
 struct ClientConnection {
     var fd: Int32
+    /// Off where the listener is plain.
+    var tls = TLSSession()
     var state = ClientState.head
+    /// The entry of `listen` that it came in by.
+    var entry: UInt8 = 0
     var method = Method.other
     var flags: ClientFlags = []
     /// The block that holds what was read and not yet taken, and where in it.
@@ -92,6 +103,12 @@ struct ClientConnection {
     var peer = Peer()
 
     init(fd: Int32) { self.fd = fd }
+
+    /// Where its bytes come and go.
+    @inline(__always) var channel: Channel { Channel(fd: fd, tls: tls) }
+
+    /// The entry of `listen` where TLS is spoken; -1 for a plain connection.
+    @inline(__always) var secureEntry: Int { tls.isOn ? Int(entry) : -1 }
 }
 
 /// An IP address as text, without a String.
@@ -125,11 +142,15 @@ struct UpstreamFlags: OptionSet, BitwiseCopyable {
     static let retiring = UpstreamFlags(rawValue: 1 << 10)
     /// Connecting, and the other family is tried beside it where that takes long.
     static let mayRace = UpstreamFlags(rawValue: 1 << 11)
+    /// Connected, and the TLS handshake is under way; the state is still `connecting`.
+    static let securing = UpstreamFlags(rawValue: 1 << 12)
 }
 
 /// One connection to an upstream.
 struct UpstreamConnection {
     var fd: Int32
+    /// Off where the target is plain.
+    var tls = TLSSession()
     var state = UpstreamState.connecting
     var flags: UpstreamFlags = []
     var target: UInt16 = 0
@@ -161,6 +182,9 @@ struct UpstreamConnection {
     var poolNext: Int32 = -1
 
     init(fd: Int32) { self.fd = fd }
+
+    /// Where its bytes come and go.
+    @inline(__always) var channel: Channel { Channel(fd: fd, tls: tls) }
 }
 
 /// How the end of an answer is found.

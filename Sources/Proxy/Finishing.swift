@@ -2,6 +2,7 @@ import CLinux
 import CoreLoop
 import HTTP
 import Mirror
+import TLS
 
 extension ProxyWorker {
     /// Sends what `batch` holds to a client. False where the connection is closed over it.
@@ -9,7 +10,7 @@ extension ProxyWorker {
         let client = clients[slot]
         counters.add(.bytesOut, UInt64(batch.byteCount))
         switch batch.send(
-            to: client.pointee.fd, canSend: true, queue: &client.pointee.out, blocks, slices)
+            to: client.pointee.channel, canSend: true, queue: &client.pointee.out, blocks, slices)
         {
         case .sent: return true
         case .queued:
@@ -29,7 +30,7 @@ extension ProxyWorker {
     func flushClient(_ slot: Int) {
         let client = clients[slot]
         let before = client.pointee.out.byteCount
-        let outcome = batch.flush(&client.pointee.out, to: client.pointee.fd, blocks, slices)
+        let outcome = batch.flush(&client.pointee.out, to: client.pointee.channel, blocks, slices)
         let sent = before - client.pointee.out.byteCount
         switch outcome {
         case .failed:
@@ -67,7 +68,7 @@ extension ProxyWorker {
                 schedule(client: slot, ms: bodyTimeoutMs)
             }
         case .tunnel: pause(client: slot)
-        case .lingering: break
+        case .securing, .lingering: break
         }
     }
 
@@ -96,12 +97,12 @@ extension ProxyWorker {
     /// answer.
     private func hasSurplus(_ upstream: Int) -> Bool {
         upstreams[upstream].pointee.flags.contains(.readReady)
-            && Socket.isStale(upstreams[upstream].pointee.fd)
+            && upstreams[upstream].pointee.channel.isStale
     }
 
     /// Counts and logs the exchange, then closes the connection or gets it ready for the next
     /// request.
-    private func finishExchange(_ slot: Int) {
+    func finishExchange(_ slot: Int) {
         let client = clients[slot]
         recordExchange(slot, isWhole: true)
         guard client.pointee.flags.isDisjoint(with: [.closeAfter]),
@@ -203,7 +204,8 @@ extension ProxyWorker {
         { scratch in
             var writer = HeadWriter(scratch)
             GatewayAnswer.write(
-                fault, isHead: isHead, closes: closes, wallMs: wallMs, forwarding, &writer)
+                fault, isHead: isHead, closes: closes, secureEntry: client.pointee.secureEntry,
+                wallMs: wallMs, forwarding, &writer)
             return sendMade(slot, writer.written)
         }
         if isSent { finishExchange(slot) }
@@ -211,15 +213,15 @@ extension ProxyWorker {
 
     /// Sends an answer made here: at once, or through a block where the socket is full. False where
     /// the connection closed.
-    private func sendMade(_ slot: Int, _ bytes: UnsafeRawBufferPointer) -> Bool {
+    func sendMade(_ slot: Int, _ bytes: UnsafeRawBufferPointer) -> Bool {
         let client = clients[slot]
+        var sent = 0
         if client.pointee.out.isEmpty,
-            case .bytes(let count) = Socket.send(
-                client.pointee.fd, bytes.baseAddress!, bytes.count),
-            count == bytes.count
+            case .bytes(let count) = client.pointee.channel.send(bytes.baseAddress!, bytes.count)
         {
             counters.add(.bytesOut, UInt64(count))
-            return true
+            if count == bytes.count { return true }
+            sent = count
         }
         let block = blocks.take()
         guard block != BlockPool.none else {
@@ -227,7 +229,7 @@ extension ProxyWorker {
             return false
         }
         blocks.pointer(block).copyMemory(from: bytes.baseAddress!, byteCount: bytes.count)
-        batch.add(Slice(slot: block, offset: 0, count: bytes.count), blocks)
+        batch.add(Slice(slot: block, offset: sent, count: bytes.count - sent), blocks)
         defer { blocks.release(block) }
         return sendToClient(slot)
     }
@@ -248,6 +250,7 @@ extension ProxyWorker {
             var writer = HeadWriter(scratch)
             writer.append("HTTP/1.1 200 OK\r\n")
             forwarding.writeDate(wallMs, &writer)
+            forwarding.writePolicy(secureEntry: client.pointee.secureEntry, &writer)
             writer.append(
                 isTrace
                     ? "Content-Type: message/http\r\n"
@@ -300,6 +303,7 @@ extension ProxyWorker {
     /// a clean end.
     func cutOff(_ slot: Int) {
         Socket.setResetOnClose(clients[slot].pointee.fd)
+        clients[slot].pointee.flags.insert(.cut)
         closeClient(slot)
     }
 
@@ -323,7 +327,7 @@ extension ProxyWorker {
             return
         }
         releaseInput(slot)
-        Socket.shutdownWrites(client.pointee.fd)
+        client.pointee.channel.shutdownWrites()
         client.pointee.state = .lingering
         client.pointee.lingerBytes = 0
         schedule(client: slot, ms: ProxyLimits.lingerMs)
@@ -372,6 +376,7 @@ extension ProxyWorker {
         case .finishing, .tunnel:
             counters.add(.timeoutsWrite)
             cutOff(slot)
+        case .securing: handshakeTimedOut(slot)
         case .lingering: closeClient(slot)
         }
     }
@@ -379,6 +384,11 @@ extension ProxyWorker {
     /// Closes a client's connection and everything that hangs on it.
     func closeClient(_ slot: Int) {
         let client = clients[slot]
+        // An exchange that ends here has an answer that is not whole, and a tunnel has said its end
+        // where it had one (`wroteEnd`).
+        let mayEndCleanly =
+            client.pointee.state != .exchange && client.pointee.state != .tunnel
+            && !client.pointee.flags.contains(.cut)
         switch client.pointee.state {
         case .exchange:
             if client.pointee.flags.contains(.retried) {
@@ -389,13 +399,16 @@ extension ProxyWorker {
         case .tunnel:
             counters[.tunnelsOpen].subtract()
             recordExchange(slot, isWhole: true)
-        case .head, .finishing, .lingering: break
+        case .securing, .head, .finishing, .lingering: break
         }
         detachUpstream(slot)
         releaseInput(slot)
         slices.clear(&client.pointee.out, blocks)
         if client.pointee.trailers >= 0 { largeHeads.giveBack(client.pointee.trailers) }
         timers.cancel(slot)
+        if client.pointee.tls.isOn {
+            client.pointee.tls.close(saysGoodbye: mayEndCleanly && client.pointee.out.isEmpty)
+        }
         close(client.pointee.fd)
         // Whoever holds this slot further up the call sees that there is nothing left to do.
         client.pointee.fd = -1

@@ -1,5 +1,6 @@
 import CoreLoop
 import HTTP
+import TLS
 import Upstream
 
 /// Writes the heads that are passed on: hop-by-hop fields left out (RFC 9110 §7.6.1), Via added
@@ -27,6 +28,7 @@ final class Forwarding {
     /// By the minor version that the message came in (RFC 9110 §7.6.3).
     private let viaLine: PreparedBytes
     private let viaLine10: PreparedBytes
+    private let transport: TransportFields
     private let targets: UnsafeMutablePointer<Target>
     private let routeTargets: UnsafeMutablePointer<Int>
     private let rewrites: UnsafeMutablePointer<Rewrite?>
@@ -44,6 +46,7 @@ final class Forwarding {
         trustedPlan = OriginPlan(settings.forwarding, peerIsTrusted: true)
         viaLine = PreparedBytes("Via: 1.1 \(settings.forwarding.viaName)\r\n")
         viaLine10 = PreparedBytes("Via: 1.0 \(settings.forwarding.viaName)\r\n")
+        transport = TransportFields(settings.listen)
         targets = .allocate(capacity: settings.targets.count)
         for (index, target) in settings.targets.enumerated() {
             (targets + index).initialize(
@@ -94,10 +97,11 @@ final class Forwarding {
     // MARK: Requests
 
     /// Writes the head for the upstream. `bytes` is what `head` was parsed from, `headBytes` its
-    /// length, `peer` who sent it.
+    /// length; `peer` is who sent it, `tls` and `entry` say how and where the peer came in.
     func writeRequest(
         _ head: RequestHead, _ bytes: UnsafeRawPointer, headBytes: Int, route: Int,
-        peer: Peer, into writer: inout HeadWriter
+        peer: Peer, tls: TLSSession = TLSSession(), entry: Int = 0,
+        into writer: inout HeadWriter
     ) {
         let target = targets[routeTargets[route]]
         writeRequestLine(head, bytes, target, rewrites[route], &writer)
@@ -116,7 +120,12 @@ final class Forwarding {
             }
             writer.append("\r\n")
         }
-        copyFields(head.fields, bytes, headBytes: headBytes, leavingOut: left, &writer)
+        if transport.namesClients {
+            transport.copyFields(head.fields, bytes, leavingOut: left, &writer)
+            transport.writeSubject(tls, entry, &writer)
+        } else {
+            copyFields(head.fields, bytes, headBytes: headBytes, leavingOut: left, &writer)
+        }
         if head.framing == .chunked { writer.append("Transfer-Encoding: chunked\r\n") }
         if head.wantsUpgrade { writeUpgrade(head.fields, bytes, &writer) }
         if let hops = head.maxForwards {
@@ -267,6 +276,8 @@ final class Forwarding {
         var keepsHTTP10 = false
         var isUpgrade = false
         var isInterim = false
+        /// The entry of `listen` that the client came in by, where it speaks TLS; -1 for plain.
+        var secureEntry = -1
         var wallMs: UInt64 = 0
     }
 
@@ -282,6 +293,9 @@ final class Forwarding {
         copyFields(head.fields, bytes, headBytes: headBytes, leavingOut: 0, &writer)
         if !form.isInterim {
             if form.isChunked { writer.append("Transfer-Encoding: chunked\r\n") }
+            if form.secureEntry >= 0 {
+                transport.writePolicy(head.fields, bytes, form.secureEntry, &writer)
+            }
             if !head.fields.contains(.date), !form.isUpgrade { writeDate(form.wallMs, &writer) }
             if form.isUpgrade {
                 writeUpgrade(head.fields, bytes, &writer)
@@ -293,6 +307,11 @@ final class Forwarding {
         }
         writer.append(head.versionMinor == 0 ? viaLine10.buffer : viaLine.buffer)
         writer.append("\r\n")
+    }
+
+    /// Appends Strict-Transport-Security where the listener has it, for an answer made here.
+    func writePolicy(secureEntry: Int, _ writer: inout HeadWriter) {
+        if secureEntry >= 0 { transport.writePolicy(secureEntry, &writer) }
     }
 
     /// Appends a Date line of now, rendered once a second.

@@ -7,20 +7,22 @@ enum GatewayFault: Equatable {
     case refused(HeadFault)
     case headTimeout, bodyTimeout
     case lengthRequired, bodyTooLarge
-    case connectRefused, traceRefused
+    case connectRefused, traceRefused, plainOnTLS, hostMissing
     case noMemory, tooManyConnections, noUpstream, upstreamSaturated
     case upstreamRefused, upstreamReset, upstreamMalformed, upstreamConnectTimeout, upstreamTimeout
+    case upstreamTLSFailed
 
     var status: Int {
         switch self {
         case .refused(let fault): fault.status
         case .headTimeout, .bodyTimeout: 408
+        case .plainOnTLS, .hostMissing: 400
         case .lengthRequired: 411
         case .bodyTooLarge: 413
         case .connectRefused: 501
         case .traceRefused: 405
         case .noMemory, .tooManyConnections, .noUpstream, .upstreamSaturated: 503
-        case .upstreamRefused, .upstreamReset, .upstreamMalformed: 502
+        case .upstreamRefused, .upstreamReset, .upstreamMalformed, .upstreamTLSFailed: 502
         case .upstreamConnectTimeout, .upstreamTimeout: 504
         }
     }
@@ -34,6 +36,8 @@ enum GatewayFault: Equatable {
         case .bodyTooLarge: "The request's body is larger than this gateway takes."
         case .connectRefused: "CONNECT is not supported: this is no forward proxy."
         case .traceRefused: "TRACE is switched off at this gateway."
+        case .plainOnTLS: "This port speaks TLS, and the request came in plain HTTP: use https."
+        case .hostMissing: "Without Host there is no telling where to redirect the request."
         case .noMemory: "The gateway is out of buffers."
         case .tooManyConnections: "The gateway has as many connections as it takes."
         case .noUpstream: "No endpoint of the upstream can be used, or none has an address."
@@ -43,6 +47,8 @@ enum GatewayFault: Equatable {
         case .upstreamMalformed: "The upstream's answer is malformed."
         case .upstreamConnectTimeout: "The upstream did not accept the connection in time."
         case .upstreamTimeout: "The upstream did not answer in time."
+        case .upstreamTLSFailed:
+            "The upstream did not prove who it is, or its TLS handshake failed."
         }
     }
 
@@ -54,6 +60,8 @@ enum GatewayFault: Equatable {
         case .lengthRequired: "length_required"
         case .bodyTooLarge: "body_too_large"
         case .connectRefused, .traceRefused: "method_not_supported"
+        case .plainOnTLS: "plain_http_on_tls"
+        case .hostMissing: "bad_request"
         case .noMemory: "overloaded"
         case .tooManyConnections: "too_many_connections"
         case .noUpstream: "no_upstream"
@@ -63,6 +71,7 @@ enum GatewayFault: Equatable {
         case .upstreamMalformed: "upstream_malformed"
         case .upstreamConnectTimeout: "upstream_connect_timeout"
         case .upstreamTimeout: "upstream_timeout"
+        case .upstreamTLSFailed: "upstream_tls_failed"
         }
     }
 
@@ -83,8 +92,8 @@ enum GatewayAnswer {
     static let bytesMax = 1_024
 
     static func write(
-        _ fault: GatewayFault, isHead: Bool, closes: Bool, wallMs: UInt64, _ forwarding: Forwarding,
-        _ writer: inout HeadWriter
+        _ fault: GatewayFault, isHead: Bool, closes: Bool, secureEntry: Int = -1, wallMs: UInt64,
+        _ forwarding: Forwarding, _ writer: inout HeadWriter
     ) {
         writer.append("HTTP/1.1 ")
         writer.append(decimal: UInt64(fault.status))
@@ -92,6 +101,7 @@ enum GatewayAnswer {
         writer.append(ReasonPhrase.text(fault.status))
         writer.append("\r\n")
         forwarding.writeDate(wallMs, &writer)
+        forwarding.writePolicy(secureEntry: secureEntry, &writer)
         if fault.status == 405 {
             writer.append("Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n")
         }

@@ -1,11 +1,12 @@
 public import CoreLoop
 public import Mirror
+public import TLS
 public import Upstream
 
 /// Everything that a configuration file says, checked and with all defaults filled in.
 public struct GatewaySettings: Sendable, Equatable {
     /// `listen`: where clients connect; empty only before the configuration was read.
-    public var listen: [SocketAddress] = []
+    public var listen: [ListenerSettings] = []
     /// The blocks of the same names.
     public var admin = AdminSettings()
     public var runtime = RuntimeSettings()
@@ -33,6 +34,20 @@ public struct GatewaySettings: Sendable, Equatable {
     public var needsHealthProcess: Bool {
         targets.contains { $0.health != nil || $0.endpoints.contains(where: \.isNamed) }
     }
+}
+
+/// One entry of `listen`: where clients connect, and what is spoken there.
+public struct ListenerSettings: Sendable, Equatable {
+    /// Where it listens.
+    public var address: SocketAddress
+    /// Nil for plain HTTP.
+    public var tls: ServerTLSSettings?
+    /// `redirect_to_https`: the port that every request of this plain listener is sent to instead
+    /// of being served; nil serves them.
+    public var redirectPort: UInt16?
+
+    /// A plain listener.
+    public init(_ address: SocketAddress) { self.address = address }
 }
 
 /// `admin`: the endpoint for metrics, status and the mirror's switch.

@@ -43,4 +43,6 @@ public enum ProxyLimits {
     public static let acceptPauseMs = 100
     /// Blocks are given back to the kernel this often.
     public static let trimIntervalMs = 250
+    /// Lines about failed handshakes with targets are this far apart.
+    public static let tlsFaultIntervalMs = 10_000
 }

@@ -2,6 +2,7 @@ import CLinux
 public import CoreLoop
 import HTTP
 public import Mirror
+import TLS
 import Upstream
 
 /// One worker: an event loop with its listeners, its clients' connections, its pools of upstream
@@ -21,11 +22,13 @@ public final class ProxyWorker {
 
     struct Listener {
         var fd: Int32
-        var isUnix: Bool
+        /// The entry of `listen` that it belongs to.
+        var entry: Int
         var isPaused: Bool
     }
 
     let settings: GatewaySettings
+    let security: Security
     let index: Int
     let board: WorkerBoard
     let counters: CounterRow<WorkerCounter>
@@ -67,26 +70,35 @@ public final class ProxyWorker {
     public var onWake: (() -> Void)?
     /// Called when this worker leaves an endpoint out: target, its endpoint, milliseconds.
     public var onEjection: ((_ target: Int, _ endpoint: Int, _ ms: Int) -> Void)?
+    /// Called with a line for people where a target's certificate or handshake was refused, seldom
+    /// enough for a log.
+    public var onTLSFault: ((String) -> Void)?
+    var nextTLSFaultMs: UInt64 = 0
+    var unsaidTLSFaults = 0
     /// The time at the turn's start.
     var now: Instant
     var wallMs: UInt64 = 0
     var nextTrim: UInt64 = 0
     private let isClockMoved: Bool
+    /// Whether any listener redirects to https.
+    let redirects: Bool
     let bodyTimeoutMs: Int
     let blockBytes: Int
 
     /// - Parameters:
+    ///   - security: the contexts of listeners and targets that speak TLS.
     ///   - index: this worker's number, for the board.
     ///   - memory: the blocks: `blocksPerWorker * blockBytes` bytes, and its memfd (-1 for plain
     /// memory).
     ///   - movesClock: false reads the clock; true takes the time from each `turn`'s caller.
     public init(
-        settings: GatewaySettings, index: Int, board: Board, memory: UnsafeMutableRawPointer,
-        memoryFD: Int32,
+        settings: GatewaySettings, security: Security = Security(), index: Int, board: Board,
+        memory: UnsafeMutableRawPointer, memoryFD: Int32,
         tap: MirrorTap?, log: AccessLog?, wakeFD: Int32, now: Instant, seed: UInt64,
         movesClock: Bool = false
     ) throws(SystemError) {
         self.settings = settings
+        self.security = security
         self.index = index
         self.board = board.workers[index]
         counters = board.workers[index].counters
@@ -96,6 +108,7 @@ public final class ProxyWorker {
         self.now = now
         self.wakeFD = wakeFD
         isClockMoved = movesClock
+        redirects = settings.listen.contains { $0.redirectPort != nil }
         bodyTimeoutMs = settings.limits.bodyTimeoutMs
         blockBytes = settings.runtime.blockBytes
         let connections = settings.runtime.connectionsPerWorker
@@ -141,11 +154,11 @@ public final class ProxyWorker {
     }
 
     /// Serves one more listening socket, which stays open when this worker stops serving it.
-    public func addListener(_ fd: Int32) throws(SystemError) {
+    /// `entry` is its place in `listen`, and says what is spoken there.
+    public func addListener(_ fd: Int32, entry: Int = 0) throws(SystemError) {
         if listeners.contains(where: { $0.fd == fd }) { return }
-        let address = try Socket.localAddress(fd)
         let token = Token(kind: Kind.listener, slot: listeners.count, generation: 0)
-        listeners.append(Listener(fd: fd, isUnix: address.isUnix, isPaused: false))
+        listeners.append(Listener(fd: fd, entry: entry, isPaused: false))
         try epoll.add(fd, token, mode: .level)
     }
 
@@ -345,7 +358,7 @@ struct Batch: ~Copyable {
     /// Sends what was collected, behind what already waits in `queue`; what the kernel does not
     /// take is queued. Empties the batch. `canSend` false queues everything.
     func send(
-        to fd: Int32, canSend: Bool, queue: inout SliceQueue, _ blocks: borrowing BlockPool,
+        to channel: Channel, canSend: Bool, queue: inout SliceQueue, _ blocks: borrowing BlockPool,
         _ slices: borrowing SlicePool
     ) -> Outcome {
         defer { removeAll() }
@@ -355,8 +368,8 @@ struct Batch: ~Copyable {
         if canSend, queue.isEmpty {
             let outcome =
                 count == 1
-                ? Socket.send(fd, vectors[0].iov_base!, total)
-                : Socket.send(fd, vectors: vectors, count)
+                ? channel.send(vectors[0].iov_base!, total)
+                : channel.send(vectors: vectors, count)
             switch outcome {
             case .bytes(let n): sent = n
             case .wouldBlock: break
@@ -377,7 +390,7 @@ struct Batch: ~Copyable {
 
     /// Sends what waits in `queue` until it is empty or the kernel takes no more.
     func flush(
-        _ queue: inout SliceQueue, to fd: Int32, _ blocks: borrowing BlockPool,
+        _ queue: inout SliceQueue, to channel: Channel, _ blocks: borrowing BlockPool,
         _ slices: borrowing SlicePool
     ) -> Outcome {
         while !queue.isEmpty {
@@ -387,7 +400,7 @@ struct Batch: ~Copyable {
                 return !isFull
             }
             let total = byteCount
-            let outcome = Socket.send(fd, vectors: vectors, count)
+            let outcome = channel.send(vectors: vectors, count)
             removeAll()
             switch outcome {
             case .bytes(let n):

@@ -2,6 +2,7 @@ import CLinux
 import CoreLoop
 import HTTP
 import Mirror
+import TLS
 
 extension ProxyWorker {
     /// Bytes that may be read for a peer while `queue` waits for it. An empty queue always has room
@@ -18,12 +19,13 @@ extension ProxyWorker {
     /// What a read into several blocks brought. With `.bytes` the blocks are in `batch`, and their
     /// references the caller's.
     enum BlockRead {
+        /// `isFull`: there may be more behind it.
         case bytes(Int, isFull: Bool)
         case wouldBlock, endOfStream, failed, noMemory
     }
 
     /// Reads at most `limit` bytes into fresh blocks, as many as one gathering read takes.
-    func receiveBlocks(_ fd: Int32, limit: UInt64) -> BlockRead {
+    func receiveBlocks(_ channel: Channel, limit: UInt64) -> BlockRead {
         let room = UInt64(ProxyLimits.relayBlocks * blockBytes)
         let wanted = Int(min(limit, room))
         var vectors = InlineArray<32, iovec>(repeating: iovec())
@@ -42,7 +44,7 @@ extension ProxyWorker {
         if count == 0 { return .noMemory }
         let outcome = withUnsafeMutablePointer(to: &vectors) {
             $0.withMemoryRebound(to: iovec.self, capacity: 32) {
-                Socket.receive(fd, into: $0, count)
+                channel.receive(into: $0, count)
             }
         }
         var left = 0
@@ -57,7 +59,8 @@ extension ProxyWorker {
             left -= size
         }
         switch outcome {
-        case .bytes(let n): return .bytes(n, isFull: n == space)
+        case .bytes(let n):
+            return .bytes(n, isFull: !channel.isDrained(isShort: n < space))
         case .wouldBlock: return .wouldBlock
         case .endOfStream: return .endOfStream
         case .failed: return .failed
@@ -247,7 +250,7 @@ extension ProxyWorker {
                 count: Int(client.pointee.inEnd - client.pointee.inStart))
             batch.add(input, blocks)
             let outcome = batch.send(
-                to: peer.pointee.fd, canSend: true, queue: &peer.pointee.out, blocks, slices)
+                to: peer.pointee.channel, canSend: true, queue: &peer.pointee.out, blocks, slices)
             releaseInput(slot)
             if outcome == .failed { return false }
         }
@@ -255,7 +258,9 @@ extension ProxyWorker {
             guard client.pointee.flags.contains(.readReady),
                 hasQueueRoom(peer.pointee.out)
             else { break }
-            switch passTunnel(client.pointee.fd, peer.pointee.fd, &peer.pointee.out) {
+            switch passTunnel(
+                client.pointee.channel, peer.pointee.channel, &peer.pointee.out)
+            {
             case .bytes(let count, let isFull):
                 counters.add(.bytesIn, UInt64(count))
                 client.pointee.bodyRead += UInt64(count)
@@ -279,7 +284,7 @@ extension ProxyWorker {
             !peer.pointee.flags.contains(.wroteEnd)
         {
             peer.pointee.flags.insert(.wroteEnd)
-            Socket.shutdownWrites(peer.pointee.fd)
+            peer.pointee.channel.shutdownWrites()
         }
         return true
     }
@@ -291,7 +296,9 @@ extension ProxyWorker {
             guard peer.pointee.flags.contains(.readReady),
                 hasQueueRoom(client.pointee.out)
             else { break }
-            switch passTunnel(peer.pointee.fd, client.pointee.fd, &client.pointee.out) {
+            switch passTunnel(
+                peer.pointee.channel, client.pointee.channel, &client.pointee.out)
+            {
             case .bytes(let count, let isFull):
                 counters.add(.bytesOut, UInt64(count))
                 client.pointee.answerBytes += UInt64(count)
@@ -315,15 +322,15 @@ extension ProxyWorker {
             !client.pointee.flags.contains(.wroteEnd)
         {
             client.pointee.flags.insert(.wroteEnd)
-            Socket.shutdownWrites(client.pointee.fd)
+            client.pointee.channel.shutdownWrites()
         }
         return true
     }
 
     /// One read and one send of a tunnel; a failed send counts as a failed read.
-    private func passTunnel(_ source: Int32, _ destination: Int32, _ queue: inout SliceQueue)
-        -> BlockRead
-    {
+    private func passTunnel(
+        _ source: Channel, _ destination: Channel, _ queue: inout SliceQueue
+    ) -> BlockRead {
         let read = receiveBlocks(
             source, limit: min(queueRoom(queue), ProxyLimits.relayBytesUnknown))
         guard case .bytes = read else { return read }

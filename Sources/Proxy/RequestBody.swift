@@ -161,7 +161,7 @@ extension ProxyWorker {
     private func passDirectly(_ slot: Int, _ upstream: Int) -> Bool {
         let client = clients[slot]
         let step = receiveBlocks(
-            client.pointee.fd,
+            client.pointee.channel,
             limit: min(client.pointee.bodyLeft, queueRoom(upstreams[upstream].pointee.out)))
         switch step {
         case .bytes(let count, let isFull):

@@ -1,6 +1,7 @@
 import CoreLoop
 import HTTP
 import Mirror
+import TLS
 
 extension ProxyWorker {
     /// The kernel says something of a client's socket.
@@ -26,6 +27,7 @@ extension ProxyWorker {
     /// Does what a client's connection can do now.
     func driveClient(_ slot: Int) {
         switch clients[slot].pointee.state {
+        case .securing: secureClient(slot)
         case .head: readHead(slot)
         case .exchange: pumpRequest(slot)
         case .tunnel: pumpTunnel(slot)
@@ -53,7 +55,8 @@ extension ProxyWorker {
     private func waitForHead(_ slot: Int) {
         let client = clients[slot]
         if client.pointee.flags.contains(.ended)
-            || (isDraining && client.pointee.inStart == client.pointee.inEnd)
+            || (isDraining && client.pointee.inStart == client.pointee.inEnd
+                && !client.pointee.flags.contains(.late))
         {
             closeClient(slot)
             return
@@ -72,12 +75,15 @@ extension ProxyWorker {
     func fillInput(_ slot: Int) -> Bool {
         let client = clients[slot]
         guard let space = inputSpace(slot) else { return false }
-        switch Socket.receive(client.pointee.fd, space.baseAddress!, space.count) {
+        let channel = client.pointee.channel
+        switch channel.receive(space.baseAddress!, space.count) {
         case .bytes(let count):
             client.pointee.inEnd += UInt32(count)
             counters.add(.bytesIn, UInt64(count))
             // A short read has emptied the socket: the next event says when there is more.
-            if count < space.count, !client.pointee.flags.contains(.peerClosed) {
+            if channel.isDrained(isShort: count < space.count),
+                !client.pointee.flags.contains(.peerClosed)
+            {
                 client.pointee.flags.remove(.readReady)
             }
             return true
@@ -236,6 +242,10 @@ extension ProxyWorker {
             gatewayAnswer(slot, fault)
             return
         }
+        if redirects, let port = settings.listen[Int(client.pointee.entry)].redirectPort {
+            redirect(slot, bytes, headBytes: headBytes, toPort: port)
+            return
+        }
         if head.maxForwards == 0, head.method == .options || head.method == .trace {
             answerHere(slot, bytes, headBytes: headBytes)
             return
@@ -360,8 +370,8 @@ extension ProxyWorker {
         var writer = HeadWriter(UnsafeMutableRawBufferPointer(start: memory, count: blockBytes))
         forwarding.writeRequest(
             requestHead, bytes, headBytes: headBytes, route: route,
-            peer: clients[slot].pointee.peer,
-            into: &writer)
+            peer: clients[slot].pointee.peer, tls: clients[slot].pointee.tls,
+            entry: Int(clients[slot].pointee.entry), into: &writer)
         if !writer.overflowed {
             headParts[0] = Slice(slot: block, offset: 0, count: writer.count)
             return 1
@@ -381,8 +391,8 @@ extension ProxyWorker {
             UnsafeMutableRawBufferPointer(start: memory, count: largeHeads.byteCount))
         forwarding.writeRequest(
             requestHead, bytes, headBytes: headBytes, route: route,
-            peer: clients[slot].pointee.peer,
-            into: &writer)
+            peer: clients[slot].pointee.peer, tls: clients[slot].pointee.tls,
+            entry: Int(clients[slot].pointee.entry), into: &writer)
         return writer.overflowed ? nil : spread(writer.written)
     }
 

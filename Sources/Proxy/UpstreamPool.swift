@@ -2,6 +2,7 @@ import CLinux
 import CoreLoop
 import HTTP
 import Mirror
+import TLS
 import Upstream
 
 extension ProxyWorker {
@@ -12,7 +13,7 @@ extension ProxyWorker {
             let slot = Int(table.pools[endpoint].first)
             unpool(slot)
             let upstream = upstreams[slot]
-            if checkFirst, Socket.isStale(upstream.pointee.fd) {
+            if checkFirst, upstream.pointee.channel.isStale {
                 closeUpstream(slot)
                 continue
             }
@@ -82,7 +83,8 @@ extension ProxyWorker {
         }
         table.states[endpoint].open += 1
         table.cells[endpoint][.open].add()
-        if isConnected { upstream.pointee.state = .active }
+        // With TLS the handshake is still to come; the first event says that it may.
+        if isConnected, !security.speaksTLS(target: target) { upstream.pointee.state = .active }
         return slot
     }
 
@@ -182,6 +184,9 @@ extension ProxyWorker {
         slices.clear(&upstream.pointee.replay, blocks)
         if upstream.pointee.trailers >= 0 { largeHeads.giveBack(upstream.pointee.trailers) }
         timers.cancel(clients.capacity + slot)
+        if upstream.pointee.tls.isOn {
+            upstream.pointee.tls.close(saysGoodbye: upstream.pointee.out.isEmpty)
+        }
         close(upstream.pointee.fd)
         upstream.pointee.client = -1
         upstream.pointee.state = .idle
@@ -221,7 +226,8 @@ extension ProxyWorker {
         }
         let canSend = upstream.pointee.state != .connecting
         let outcome = batch.send(
-            to: upstream.pointee.fd, canSend: canSend, queue: &upstream.pointee.out, blocks, slices)
+            to: upstream.pointee.channel, canSend: canSend, queue: &upstream.pointee.out, blocks,
+            slices)
         return outcome != .failed || upstreamWriteFailed(slot)
     }
 
@@ -245,7 +251,8 @@ extension ProxyWorker {
     func flushUpstream(_ slot: Int) {
         let upstream = upstreams[slot]
         let before = upstream.pointee.out.byteCount
-        let outcome = batch.flush(&upstream.pointee.out, to: upstream.pointee.fd, blocks, slices)
+        let outcome = batch.flush(
+            &upstream.pointee.out, to: upstream.pointee.channel, blocks, slices)
         if outcome == .failed {
             _ = upstreamWriteFailed(slot)
         } else if upstream.pointee.out.byteCount < before, upstream.pointee.state == .active {
@@ -276,15 +283,23 @@ extension ProxyWorker {
         switch upstream.pointee.state {
         case .idle:
             // Nobody asked: the peer has closed, or sends what would be taken for the next answer.
-            if !readiness.isDisjoint(with: news) { closeUpstream(slot) }
+            // A session ticket that comes late is neither.
+            guard !readiness.isDisjoint(with: news) else { return }
+            if !upstream.pointee.tls.isOn || upstream.pointee.channel.isStale {
+                closeUpstream(slot)
+            }
             return
         case .connecting:
+            if upstream.pointee.flags.contains(.securing) {
+                guard secureUpstream(slot) else { return }
+                break
+            }
             guard !readiness.isDisjoint(with: [.writable, .error, .hangUp]) else { return }
             if Socket.pendingError(upstream.pointee.fd) != 0 {
                 connectFailed(slot, .upstreamRefused)
                 return
             }
-            upstreamConnected(slot)
+            guard upstreamConnected(slot) else { return }
         case .active, .tunnel:
             if !readiness.isDisjoint(with: news) {
                 upstream.pointee.flags.insert(.readReady)
@@ -295,6 +310,15 @@ extension ProxyWorker {
             if readiness.contains(.writable), !upstream.pointee.out.isEmpty { flushUpstream(slot) }
         }
         driveUpstream(slot)
+    }
+
+    /// A connection is made, and secured where it is to be: the request may leave.
+    func upstreamIsReady(_ slot: Int) {
+        let upstream = upstreams[slot]
+        upstream.pointee.state = .active
+        awaitAnswer(slot)
+        upstream.pointee.flags.insert(.readReady)
+        flushUpstream(slot)
     }
 
     /// Does what an upstream's connection can do now: its answer first, then more of the request.
@@ -320,26 +344,29 @@ extension ProxyWorker {
         }
     }
 
-    /// The connection stands: the exchange goes on on it.
-    func upstreamConnected(_ slot: Int) {
+    /// The connection stands: the exchange goes on on it, once it is secured where it is to be.
+    /// False where that is not yet so.
+    @discardableResult
+    func upstreamConnected(_ slot: Int) -> Bool {
         let upstream = upstreams[slot]
-        upstream.pointee.state = .active
         if upstream.pointee.rival >= 0 {
             let loser = endRace(slot)
             let client = Int(upstreams[loser].pointee.client)
             if client >= 0 { moveExchange(client, from: loser, to: slot) }
             closeUpstream(loser)
         }
-        awaitAnswer(slot)
-        upstream.pointee.flags.insert(.readReady)
-        flushUpstream(slot)
+        if security.speaksTLS(target: Int(upstream.pointee.target)) {
+            return beginSecuring(slot) && secureUpstream(slot)
+        }
+        upstreamIsReady(slot)
+        return true
     }
 
     // MARK: Failures
 
     /// The connect failed: the one that races with it, the next address, another endpoint, else the
     /// answer `fault`. Nothing was sent, so any request may go on.
-    private func connectFailed(_ slot: Int, _ fault: GatewayFault) {
+    func connectFailed(_ slot: Int, _ fault: GatewayFault) {
         let upstream = upstreams[slot]
         let client = Int(upstream.pointee.client)
         let target = Int(upstream.pointee.target)
@@ -401,6 +428,7 @@ extension ProxyWorker {
         case .connecting where upstream.pointee.flags.contains(.mayRace): beginRace(slot)
         case .connecting:
             counters.add(.timeoutsConnect)
+            if upstream.pointee.flags.contains(.securing) { counters.add(.tlsUpstreamTimeout) }
             connectFailed(slot, .upstreamConnectTimeout)
         case .active, .tunnel:
             guard client >= 0 else {

@@ -1,4 +1,5 @@
 public import CoreLoop
+public import TLS
 
 /// One service that requests can be sent to: an entry of `providers.targets`. It has one or several
 /// endpoints, which are taken to be alike.
@@ -10,6 +11,8 @@ public struct TargetSettings: Sendable, Equatable {
     public var pathPrefix: String
     /// Where it is: at least one.
     public var endpoints: [EndpointSettings]
+    /// How an `https` target is spoken to; nil for a plain one.
+    public var tls: ClientTLSSettings?
     /// Who gets the next request.
     public var balance = BalancePolicy.roundRobin
     /// Active checks; nil is none.

@@ -77,7 +77,8 @@ enum GatewayCommand {
             return 2
         }
         do throws(SystemError) {
-            let supervisor = try Supervisor(settings: settings, document: result.document)
+            let supervisor = try Supervisor(
+                settings: settings, document: result.document, keyFiles: result.keyFiles)
             return supervisor.run()
         } catch {
             Console.log(.error, "cannot start: \(error)")

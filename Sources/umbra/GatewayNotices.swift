@@ -1,12 +1,18 @@
 import CoreLoop
 import Mirror
 import Proxy
+import TLS
 import Upstream
 
 /// The lines that a gateway says of itself when it starts.
 enum GatewayNotices {
     static func start(_ settings: GatewaySettings) {
         Console.log(.info, "Loaded \(settings.targets.count) provider(s), 0 policy(ies)")
+        for target in settings.targets where target.tls?.skipsVerification == true {
+            Console.log(
+                .warn,
+                "The certificate of target \(target.id) IS NOT CHECKED (insecure_skip_verify)")
+        }
         let primary = settings.targets[settings.routes.last!.target].id
         for (place, shadow) in settings.shadows.enumerated() {
             let lane = settings.routes.last!.lanes.first { $0.shadow == place }

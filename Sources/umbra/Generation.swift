@@ -19,6 +19,7 @@ final class Generation {
     let board: Board
     private let boardMemory: SharedMemory
     private let launchFD: Int32
+    private let secrets: Secrets
     private let sockets: ListenSockets
     private var children: [Child] = []
     private var workerWakes: [Wake] = []
@@ -29,13 +30,16 @@ final class Generation {
     private(set) var endingSince: UInt64?
 
     /// Makes the memory of a generation; `startDue` then starts its processes.
-    init(_ launch: Launch, sockets: ListenSockets) throws(SystemError) {
+    init(
+        _ launch: Launch, sockets: ListenSockets, tickets: TicketPage
+    ) throws(SystemError) {
         self.launch = launch
         self.sockets = sockets
         boardMemory = try .create(name: "umbra-board", byteCount: Board.byteCount(launch.shape))
         board = Board.map(boardMemory.base, launch.shape)
         launchFD = try launch.write()
         latencyWatch = launch.settings.guardOverheadMax.map { LatencyWatch(overheadMax: $0) }
+        secrets = try Secrets(launch, tickets)
         board.mirror.control[.enabled].set(launch.settings.mirrorEnabled ? 1 : 0)
         for epoch in board.mirror.shadowEpochs { epoch.publish(1) }
         for worker in 0..<launch.workers {
@@ -131,6 +135,7 @@ final class Generation {
             let region = regions[child.index]
             list.append((workerWakes[child.index].fd, RoleFD.wake))
             list.append((region.blocks.fd, RoleFD.blocks))
+            list += secrets.forWorkers
             if region.linkFD >= 0 {
                 list.append((region.linkFD, RoleFD.link))
                 list.append(
@@ -142,6 +147,7 @@ final class Generation {
             }
         case .shadow:
             list.append((shadowWakes[child.index].fd, RoleFD.wake))
+            list += secrets.forShadows
             var place = RoleFD.firstPair
             for worker in 0..<launch.workers
             where launch.shadowProcess(ofWorker: worker) == child.index {

@@ -2,6 +2,7 @@ import CLinux
 import Configuration
 import CoreLoop
 import Proxy
+import TLS
 import Upstream
 
 /// Everything a role needs to know that is no shared memory: passed in a memfd, so that every
@@ -13,6 +14,8 @@ struct Launch {
     var settings: GatewaySettings
     var workers: Int
     let document: [UInt8]
+    /// The certificates and keys that the document names. Not on the page: see `Secrets`.
+    var keyFiles = KeyFiles()
 
     var shape: Board.Shape { Board.Shape(settings: settings, workers: workers) }
 
@@ -84,9 +87,14 @@ enum RoleFD {
     static let link: Int32 = 7
     /// The eventfd of the worker's shadow process.
     static let shadowWake: Int32 = 8
-    static let firstListener: Int32 = 10
+    /// The page of ticket keys, read-only.
+    static let ticketKeys: Int32 = 10
+    static let firstListener: Int32 = 16
+    // A worker's and a shadow process's:
+    /// The certificates and keys that it needs.
+    static let secrets: Int32 = 9
     // A shadow process's: for each of its workers a pair (blocks, read-only; link).
-    static let firstPair: Int32 = 10
+    static let firstPair: Int32 = 16
     // The admin process's:
     static let adminListener: Int32 = 6
 }

@@ -4,6 +4,7 @@ import CoreLoop
 import Load
 import Mirror
 import Proxy
+import TLS
 import Upstream
 
 /// Set by SIGTERM and SIGINT in a role: end in order.
@@ -83,9 +84,10 @@ enum RoleCommand {
                 blocksOnLoanMax: runtime.blocksOnLoanMax)
         }
         let log = try openLog(settings, board.workers[index].counters)
+        let security = try Secrets.forWorker(settings)
         let worker = try ProxyWorker(
-            settings: settings, index: index, board: board, memory: blocks.base,
-            memoryFD: blocks.fd, tap: tap,
+            settings: settings, security: security, index: index, board: board,
+            memory: blocks.base, memoryFD: blocks.fd, tap: tap,
             log: log, wakeFD: RoleFD.wake, now: .now(), seed: randomSeed())
         // One listening socket of each address for each worker; this one serves its own, and those
         // that the supervisor has it serve for others.
@@ -96,11 +98,16 @@ enum RoleCommand {
                 for place in 0..<addresses {
                     let fd = RoleFD.firstListener + Int32(other * addresses + place)
                     guard fd < RoleFD.firstListener + listeners else { continue }
-                    if isMine { try? worker.addListener(fd) } else { worker.removeListener(fd) }
+                    if isMine {
+                        try? worker.addListener(fd, entry: place)
+                    } else {
+                        worker.removeListener(fd)
+                    }
                 }
             }
         }
         worker.onWake = adjustListeners
+        worker.onTLSFault = { text in Console.log(.warn, "worker \(index): \(text)") }
         adjustListeners()
         board.workerProcesses[index][.state].set(UInt64(ProcessState.running.rawValue))
         while stopRequested == 0 { worker.turn(timeoutMs: waitMsMax) }
@@ -169,8 +176,8 @@ enum RoleCommand {
         let worker = try ShadowWorker(
             process: index, epoch: board.mirror.shadowEpochs[index].acquired, links: links,
             shadows: settings.shadows,
-            targets: settings.targets, board: board.mirror, wakeFD: RoleFD.wake, now: .now(),
-            seed: randomSeed())
+            targets: settings.targets, security: Secrets.forShadow(settings), board: board.mirror,
+            wakeFD: RoleFD.wake, now: .now(), seed: randomSeed())
         limitMemory(settings.runtime.shadowMemoryBytes)
         let process = board.shadowProcesses[index]
         process[.state].set(UInt64(ProcessState.running.rawValue))
@@ -192,7 +199,7 @@ enum RoleCommand {
         setrlimit(__rlimit_resource_t(RLIMIT_DATA.rawValue), &limit)
     }
 
-    private static func mapForEver(
+    static func mapForEver(
         _ fd: Int32, _ byteCount: Int, writable: Bool
     ) throws(SystemError) -> UnsafeMutableRawPointer {
         let protection = writable ? PROT_READ | PROT_WRITE : PROT_READ

@@ -2,11 +2,13 @@ import CLinux
 import CoreLoop
 import Mirror
 import Proxy
+import TLS
 
 /// The parent of all roles: opens what must outlive them (listening sockets, shared memory), starts
 /// them, and starts again what dies. It parses nothing that comes from a network.
 final class Supervisor {
     private let sockets: ListenSockets
+    private let tickets: TicketPage
     private let current: Generation
     private var signalFD: Int32 = -1
     private var isStopping = false
@@ -14,13 +16,17 @@ final class Supervisor {
     private var saidReady = false
 
     /// Opens the sockets, and makes the memory of the first generation.
-    init(settings: GatewaySettings, document: [UInt8]) throws(SystemError) {
+    init(
+        settings: GatewaySettings, document: [UInt8], keyFiles: KeyFiles
+    ) throws(SystemError) {
         let workers = settings.runtime.workers ?? ProcessControl.affinity().count
         ProcessControl.raiseFileLimit(to: settings.runtime.connectionsPerWorker * 2 + 256)
-        sockets = try ListenSockets(settings.listen, workers: workers)
+        sockets = try ListenSockets(settings.listen.map(\.address), workers: workers)
         if let address = settings.admin.listen { try sockets.openAdmin(address) }
+        tickets = try TicketPage()
         current = try Generation(
-            Launch(settings: settings, workers: workers, document: document), sockets: sockets)
+            Launch(settings: settings, workers: workers, document: document, keyFiles: keyFiles),
+            sockets: sockets, tickets: tickets)
     }
 
     // MARK: The loop
@@ -54,6 +60,7 @@ final class Supervisor {
             reap()
             current.enforceEnd()
             current.watchLatency(now: .now())
+            tickets.rotate(everyMs: current.launch.settings.ticketRotationMs, now: .now())
             sayReady()
         }
     }

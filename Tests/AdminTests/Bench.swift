@@ -18,7 +18,7 @@ final class Bench {
 
     init(_ change: (inout GatewaySettings) -> Void = { _ in }) throws {
         var settings = GatewaySettings()
-        settings.listen = [SocketAddress("127.0.0.1:26001")!]
+        settings.listen = [ListenerSettings(SocketAddress("127.0.0.1:26001")!)]
         settings.targets = ["app", "next", "other"].map {
             TargetSettings(id: $0, authority: "\($0):80", host: $0, port: 80, pathPrefix: "/v1")
         }

@@ -21,6 +21,35 @@ import Testing
         #expect(metrics.value("umbra_uptime_seconds") == "3725.5")
     }
 
+    /// Those of TLS are sums over the workers, by side.
+    @Test func handshakesAreSummed() throws {
+        let bench = try Bench()
+        for worker in 0..<2 {
+            for counter in WorkerCounter.allCases {
+                bench.board.workers[worker].counters[counter].set(
+                    UInt64(1_000 * (worker + 1) + counter.rawValue))
+            }
+        }
+        let metrics = try bench.metrics()
+        func sum(_ counter: WorkerCounter) -> Int { 3_000 + 2 * counter.rawValue }
+        let ends: [(String, String, WorkerCounter)] = [
+            ("client", "ok", .tlsClientDone), ("client", "failed", .tlsClientFailed),
+            ("client", "timeout", .tlsClientTimeout), ("client", "plain_http", .tlsClientPlain),
+            ("upstream", "ok", .tlsUpstreamDone), ("upstream", "failed", .tlsUpstreamFailed),
+            ("upstream", "timeout", .tlsUpstreamTimeout),
+        ]
+        for (side, result, counter) in ends {
+            let labels = ["side": side, "result": result]
+            #expect(metrics.value("umbra_tls_handshakes_total", labels) == "\(sum(counter))")
+        }
+        for (side, counter) in [
+            ("client", WorkerCounter.tlsClientResumed), ("upstream", .tlsUpstreamResumed),
+        ] {
+            #expect(
+                metrics.value("umbra_tls_resumed_total", ["side": side]) == "\(sum(counter))")
+        }
+    }
+
     @Test func everyWorkerCounterIsRenderedUnderItsName() throws {
         let bench = try Bench()
         // A number of its own for each cell, so that no two can be mixed up.
@@ -74,7 +103,8 @@ import Testing
             .logDropped: ("log_dropped_total", [:]),
         ]
         for worker in 0..<2 {
-            for counter in WorkerCounter.allCases where counter != .requests {
+            for counter in WorkerCounter.allCases
+            where counter != .requests && !"\(counter)".hasPrefix("tls") {
                 let (name, labels) = try #require(names[counter], "\(counter) has no name")
                 let all = labels.merging(["worker": "\(worker)"]) { $1 }
                 #expect(

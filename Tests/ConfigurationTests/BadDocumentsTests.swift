@@ -262,8 +262,24 @@ struct Fault: Sendable, CustomTestStringConvertible {
             "listen: [{address: 127.0.0.1:1, adress: 2}]", .unknownKey, "listen[0].adress", 5,
             "did you mean address?"),
         Fault(
-            "listen: [{address: \"[::]:8443\", tls: {certificate: a}}]", .notYetSupported,
-            "listen[0].tls", 5, "TLS"),
+            "listen: [{address: \"[::]:8443\", tls: {certificate: a}}]", .missingKey,
+            "listen[0].tls.key", 5, "PEM"),
+        Fault(
+            "listen: [{address: \"[::]:8443\", tls: {certificates: []}}]", .outOfRange,
+            "listen[0].tls.certificates", 5, "at least one"),
+        Fault(
+            "listen: [{address: \"[::]:8443\", tls: {certificate: a, key: b, min_version: 1.1}}]",
+            .wrongType, "listen[0].tls.min_version", 5, "1.2 or 1.3"),
+        Fault(
+            "listen: [{address: \"[::]:8443\", tls: {certificate: a, key: b, hsts: 1y}}]",
+            .wrongType, "listen[0].tls.hsts", 5, "a time"),
+        Fault(
+            "listen: [{address: \"[::]:8443\", redirect_to_https: true, "
+                + "tls: {certificate: a, key: b}}]",
+            .conflict, "listen[0].redirect_to_https", 5, "nowhere to redirect"),
+        Fault(
+            "listen: [{address: \"[::]:80\", redirect_to_https: 70000}]", .wrongType,
+            "listen[0].redirect_to_https", 5, "a port"),
         Fault("admin: {listen: nowhere}", .badAddress, "admin.listen", 5, "has no port"),
         Fault("admin: 127.0.0.1:5", .wrongType, "admin", 5, "must be a mapping"),
         Fault(
@@ -328,7 +344,7 @@ struct Fault: Sendable, CustomTestStringConvertible {
         arguments: [
             ("127.0.0.1:80", DiagnosticCode.badAddress, "write http://127.0.0.1:80"),
             ("unix:/a", .badAddress, "write http+unix:///a"),
-            ("https://a", .notYetSupported, "TLS"),
+            ("https://", .badAddress, "names no host"),
             ("ftp://a", .badAddress, "no scheme"),
             ("http://", .badAddress, "names no host"),
             ("http://:80", .badAddress, "names no host"),

@@ -30,10 +30,19 @@ func exampleFiles() -> [String] {
 
     /// A document in which the key at `path` is `value`, with what else it needs.
     private func document(_ path: String, _ value: String) -> String {
+        let isSecure = path.hasPrefix("providers.targets[].tls")
+        let pair = ["certificate: a.pem", "key: a.key"]
         let companions: [String: [String]] = [
             "providers.targets[]": path.contains(".endpoints")
-                ? ["id: app"] : ["id: app", "base_url: \"http://127.0.0.1:9001\""],
+                ? ["id: app"]
+                : ["id: app", "base_url: \"\(isSecure ? "https" : "http")://127.0.0.1:9001\""],
             "providers.targets[].endpoints[]": ["url: \"http://127.0.0.1:9001\""],
+            "providers.targets[].tls":
+                ["certificate", "key"].contains { path.hasSuffix($0) } ? pair : [],
+            "listen[]": ["address: 127.0.0.1:9000"],
+            "listen[].tls": path.hasPrefix("listen[].tls.certificates") ? [] : pair,
+            "listen[].tls.certificates[]": pair,
+            "listen[].tls.client_certificates": ["ca: clients.pem"],
             "traffic_mirror": path.hasPrefix("traffic_mirror.shadows[]") ? [] : ["shadow: next"],
             "traffic_mirror.shadows[]": ["shadow: next"],
             "routes[]": path.hasSuffix("rewrite_prefix") ? ["match: {path_prefix: /a/}"] : [],
@@ -110,6 +119,9 @@ func exampleFiles() -> [String] {
             "traffic_mirror": "{shadow: next}",
             "providers.targets[]": "{id: app, base_url: \"http://127.0.0.1:9001\"}",
             "providers.targets[].endpoints[]": "{url: \"http://127.0.0.1:9001\"}",
+            "listen[]": "{address: 127.0.0.1:9000}",
+            "listen[].tls": "{certificate: a.pem, key: a.key}",
+            "listen[].tls.client_certificates": "{ca: clients.pem}",
         ]
         let bare = parent.map { needed[$0] ?? "{}" }
         let without = lint(

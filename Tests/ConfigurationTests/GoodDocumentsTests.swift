@@ -10,7 +10,7 @@ import Upstream
         let read = try settings(
             "providers: {targets: [{id: app, base_url: http://127.0.0.1:9001}]}")
         var expected = GatewaySettings()
-        expected.listen = [SocketAddress("127.0.0.1:41002")!]
+        expected.listen = [ListenerSettings(SocketAddress("127.0.0.1:41002")!)]
         expected.targets = [
             TargetSettings(
                 id: "app", authority: "127.0.0.1:9001", host: "127.0.0.1", port: 9001,
@@ -73,7 +73,9 @@ import Upstream
         #expect(read.admin.listen == SocketAddress("[::1]:5"))
         #expect(read.admin.tokenVariable == "TOKEN")
         #expect(
-            read.listen == [SocketAddress("127.0.0.1:80")!, SocketAddress("unix:/run/u.sock")!])
+            read.listen.map(\.address) == [
+                SocketAddress("127.0.0.1:80")!, SocketAddress("unix:/run/u.sock")!,
+            ])
     }
 
     /// Without a word of its own, half of the blocks, and never more than what is usual.
@@ -274,7 +276,8 @@ import Upstream
         func read(_ address: String) -> ConfigurationResult {
             ConfigurationReader.read(text: text, file: "f", listen: [SocketAddress(address)!])
         }
-        #expect(read("127.0.0.1:2").settings?.listen == [SocketAddress("127.0.0.1:2")!])
+        #expect(
+            read("127.0.0.1:2").settings?.listen.map(\.address) == [SocketAddress("127.0.0.1:2")!])
         // The checks see what will really be listened on.
         #expect(read("127.0.0.1:9001").errors.map(\.code) == [.conflict])
         #expect(read("127.0.0.1:41003").errors.map(\.code) == [.conflict])

@@ -66,7 +66,7 @@ final class World {
         for (index, listening) in shadowListeners.enumerated() {
             plan.settings.targets.append(listening.target("shadow-\(index)"))
         }
-        plan.settings.listen = [address]
+        plan.settings.listen = [ListenerSettings(address)]
         settings = plan.settings
         self.plan = plan
         dice = plan.rng

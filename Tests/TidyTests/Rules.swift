@@ -31,7 +31,7 @@ struct Rule: Sendable, CustomStringConvertible {
 extension Rule {
     /// Each target may import what stands above it.
     static let order = [
-        "CLinux", "CYAML", "CoreLoop", "HTTP", "Upstream", "Mirror", "Proxy",
+        "CLinux", "CYAML", "COpenSSL", "CoreLoop", "HTTP", "TLS", "Upstream", "Mirror", "Proxy",
         "Configuration", "Admin", "umbra",
     ]
 
@@ -48,15 +48,18 @@ extension Rule {
     static let tests: [String: [String]] = [
         "CoreLoopTests": ["CLinux", "CoreLoop"],
         "HTTPTests": ["CoreLoop", "HTTP"],
+        "TLSTests": ["CLinux", "CoreLoop", "TLS"],
         "LoadTests": ["CLinux", "CoreLoop", "Load"],
         "UpstreamTests": ["CLinux", "CoreLoop", "Upstream"],
-        "MirrorTests": ["CLinux", "CoreLoop", "HTTP", "Upstream", "Mirror"],
-        "ProxyTests": ["CLinux", "CoreLoop", "HTTP", "Upstream", "Mirror", "Proxy"],
+        "MirrorTests": ["CLinux", "CoreLoop", "HTTP", "TLS", "Upstream", "Mirror"],
+        "ProxyTests": ["CLinux", "CoreLoop", "HTTP", "TLS", "Upstream", "Mirror", "Proxy"],
         "ConfigurationTests": [
-            "CoreLoop", "HTTP", "Upstream", "Mirror", "Proxy", "Configuration",
+            "CoreLoop", "HTTP", "TLS", "Upstream", "Mirror", "Proxy", "Configuration",
         ],
-        "AdminTests": ["CLinux", "CoreLoop", "HTTP", "Upstream", "Mirror", "Proxy", "Admin"],
-        "SimulationTests": ["CLinux", "CoreLoop", "HTTP", "Upstream", "Mirror", "Proxy"],
+        "AdminTests": [
+            "CLinux", "CoreLoop", "HTTP", "TLS", "Upstream", "Mirror", "Proxy", "Admin",
+        ],
+        "SimulationTests": ["CLinux", "CoreLoop", "HTTP", "TLS", "Upstream", "Mirror", "Proxy"],
         "TidyTests": [],
     ]
 

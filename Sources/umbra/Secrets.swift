@@ -1,0 +1,128 @@
+import CLinux
+import CoreLoop
+import Mirror
+import Proxy
+import TLS
+import Upstream
+
+/// The page of ticket keys: the supervisor's, so that tickets outlive workers and reloads.
+final class TicketPage {
+    private let memory: SharedMemory
+    private let keys: TicketKeys
+    /// What workers get.
+    let readOnlyFD: Int32
+    private var rotatedAt: Instant
+
+    init() throws(SystemError) {
+        let memory = try SharedMemory.create(
+            name: "umbra-tickets", byteCount: TicketKeys.byteCount)
+        readOnlyFD = try memory.openReadOnly()
+        keys = .map(memory.base)
+        self.memory = consume memory
+        keys.rotate()
+        rotatedAt = .now()
+    }
+
+    deinit { close(readOnlyFD) }
+
+    /// Gives tickets a new key when it is time; those of the last one are still taken.
+    func rotate(everyMs: Int, now: Instant) {
+        guard now > rotatedAt.adding(ms: everyMs) else { return }
+        keys.rotate()
+        rotatedAt = now
+    }
+}
+
+extension GatewaySettings {
+    /// The shortest `ticket_rotation` of all listeners: they share the keys.
+    var ticketRotationMs: Int {
+        listen.compactMap { $0.tls?.ticketRotationMs }.min() ?? 12 * 3_600_000
+    }
+}
+
+/// One generation's certificates and keys on their way from the supervisor to those that need them:
+/// workers get all, shadow processes what copies to https shadows take, nobody else any.
+///
+/// Each in a memfd of its own, so that a process that is started later uses what was checked, and
+/// no other process has the descriptor.
+final class Secrets {
+    private let workerFD: Int32
+    private let shadowFD: Int32
+    private let tickets: TicketPage
+
+    init(_ launch: Launch, _ tickets: TicketPage) throws(SystemError) {
+        self.tickets = tickets
+        workerFD = try launch.keyFiles.write()
+        shadowFD = try launch.keyFiles.only(Self.shadowFiles(launch.settings)).write()
+    }
+
+    deinit {
+        close(workerFD)
+        close(shadowFD)
+    }
+
+    /// Files of the targets that copies go to. A primary's are not among them.
+    private static func shadowFiles(_ settings: GatewaySettings) -> [String] {
+        settings.shadows.flatMap { settings.targets[$0.target].tls?.files ?? [] }
+    }
+
+    /// What a worker and a shadow process are started with.
+    var forWorkers: [Spawning.Handed] {
+        [(workerFD, RoleFD.secrets), (tickets.readOnlyFD, RoleFD.ticketKeys)]
+    }
+    var forShadows: [Spawning.Handed] { [(shadowFD, RoleFD.secrets)] }
+
+    // MARK: In the roles
+
+    /// The contexts of a worker. The files' text is gone afterwards.
+    static func forWorker(_ settings: GatewaySettings) throws(SystemError) -> Security {
+        var files = takeFiles()
+        defer { files.wipe() }
+        let page = try RoleCommand.mapForEver(
+            RoleFD.ticketKeys, TicketKeys.byteCount, writable: false)
+        var security = Security()
+        for (index, listener) in settings.listen.enumerated() {
+            security.listeners.append(
+                listener.tls.map { server($0, index, files, .map(page)) })
+        }
+        security.targets = settings.targets.map { client($0, files) }
+        return security
+    }
+
+    /// The contexts of a shadow process, by target; nil for those that get no copies.
+    static func forShadow(_ settings: GatewaySettings) -> [ClientContext?] {
+        var files = takeFiles()
+        defer { files.wipe() }
+        let shadows = Set(settings.shadows.map(\.target))
+        return settings.targets.enumerated().map { index, target in
+            shadows.contains(index) ? client(target, files) : nil
+        }
+    }
+
+    private static func takeFiles() -> KeyFiles {
+        let files = KeyFiles.read(RoleFD.secrets)
+        close(RoleFD.secrets)
+        return files
+    }
+
+    private static func server(
+        _ tls: ServerTLSSettings, _ index: Int, _ files: KeyFiles, _ tickets: TicketKeys
+    ) -> ServerContext {
+        do throws(TLSFault) {
+            return try ServerContext(tls, identity: index, files: files, tickets: tickets)
+        } catch {
+            preconditionFailure("listen[\(index)].tls was checked before: \(error.message)")
+        }
+    }
+
+    private static func client(_ target: TargetSettings, _ files: KeyFiles) -> ClientContext? {
+        guard let tls = target.tls else { return nil }
+        do throws(TLSFault) {
+            return try ClientContext(
+                tls, files: files, hosts: target.endpoints.map(\.host),
+                addresses: UpstreamLimits.addressesMax)
+        } catch {
+            preconditionFailure("the tls of \(target.id) was checked before: \(error.message)")
+        }
+    }
+}
