@@ -101,7 +101,7 @@ enum GatewayCommand {
             }
             address = given
         } else if let file = arguments.value("--policy-config") {
-            let result = ConfigurationReader.readFile(file)
+            let result = ConfigurationReader.readFile(file, keyFiles: false)
             guard let settings = result.settings else {
                 for finding in result.errors { Console.error(finding.text(file: file)) }
                 return 2

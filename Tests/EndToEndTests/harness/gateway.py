@@ -64,6 +64,13 @@ def settings(origin, shadow=None, **over):
     return merged(result, over)
 
 
+def listen_ports(config):
+    """The ports of `listen`, in whichever of its forms."""
+    entries = config["listen"] if isinstance(config["listen"], list) else [config["listen"]]
+    addresses = [e["address"] if isinstance(e, dict) else str(e) for e in entries]
+    return [int(address.rpartition(":")[2]) for address in addresses]
+
+
 def process_table():
     """pid → (parent, state) of every process."""
     table = {}
@@ -121,7 +128,7 @@ class Gateway:
         self.directory.mkdir(parents=True, exist_ok=True)
         self.file = self.directory / "policy-config.yaml"
         self.configure(config)
-        self.port = int(str(config["listen"]).rpartition(":")[2])
+        self.port = listen_ports(config)[0]
         self.admin_port = int(config["admin"]["listen"].rpartition(":")[2])
         self.arguments = list(arguments)
         self.environment = dict(os.environ, **(environment or {}))
