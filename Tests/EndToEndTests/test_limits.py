@@ -494,4 +494,5 @@ def test_refused_connections_leave_nothing_behind(narrow, path):
             client.send(b"nonsense\r\n\r\n")
     wait_for(lambda: len(os.listdir(f"/proc/{pid}/fd")) <= count + 2,
              "descriptors to be given back")
-    assert narrow.ask(path).status == 200
+    # Those that still wait in the listener's queue may fill the worker once more.
+    wait_for(lambda: narrow.ask(path).status == 200, "a place for a user")
