@@ -48,7 +48,7 @@ public final class ProxyWorker {
     /// The worker's half of the mirror; nil where no shadow is configured.
     public let tap: MirrorTap?
     let log: AccessLog?
-    var table: UpstreamTable
+    let table: UpstreamTable
     var random: FastRandom
     var idleUpstreams = 0
     let largeHeads: LargeHeads
@@ -251,7 +251,7 @@ public final class ProxyWorker {
         guard count > 0 else { return }
         againCount = 0
         // What is queued while this runs goes into the other list, for the turn after this one.
-        swap(&again, &againBefore)
+        (again, againBefore) = (againBefore, again)
         for place in 0..<count {
             let token = againBefore[place]
             if token.kind == Kind.client, clients.isLive(token.slot, token.generation) {
@@ -419,28 +419,45 @@ struct Batch: ~Copyable {
 final class LargeHeads {
     /// Bytes of each buffer.
     let byteCount: Int
-    private var buffers: [UnsafeMutableRawPointer?]
-    private var free: [Int32]
+    // Pointers and not arrays: the look at one would check for exclusive access in each request.
+    private let buffers: UnsafeMutablePointer<UnsafeMutableRawPointer?>
+    private let free: UnsafeMutablePointer<Int32>
+    private var freeCount = ProxyLimits.largeHeadsMax
 
     init(bytesEach: Int) {
         // Trailer sections are gathered here too, however small heads are to be.
         byteCount = max(bytesEach, HTTP.Limits.trailerBytesMax) + ProxyLimits.headGrowthMax
-        buffers = Array(repeating: nil, count: ProxyLimits.largeHeadsMax)
-        free = (0..<Int32(ProxyLimits.largeHeadsMax)).reversed()
+        buffers = .allocate(capacity: freeCount)
+        buffers.initialize(repeating: nil, count: freeCount)
+        free = .allocate(capacity: freeCount)
+        for place in 0..<freeCount { free[place] = Int32(freeCount - 1 - place) }
     }
 
-    deinit { for buffer in buffers { buffer?.deallocate() } }
+    deinit {
+        for number in 0..<ProxyLimits.largeHeadsMax { buffers[number]?.deallocate() }
+        buffers.deallocate()
+        free.deallocate()
+    }
 
     /// A buffer's number; -1 where all are in use.
     func take() -> Int32 {
-        guard let number = free.popLast() else { return -1 }
+        guard freeCount > 0 else { return -1 }
+        freeCount -= 1
+        let number = free[freeCount]
         if buffers[Int(number)] == nil {
             buffers[Int(number)] = .allocate(byteCount: byteCount, alignment: 16)
         }
         return number
     }
 
-    func giveBack(_ number: Int32) { free.append(number) }
+    func giveBack(_ number: Int32) {
+        precondition(freeCount < ProxyLimits.largeHeadsMax)
+        free[freeCount] = number
+        freeCount += 1
+    }
 
-    func pointer(_ number: Int32) -> UnsafeMutableRawPointer { buffers[Int(number)]! }
+    func pointer(_ number: Int32) -> UnsafeMutableRawPointer {
+        precondition(number >= 0 && number < ProxyLimits.largeHeadsMax)
+        return buffers[Int(number)]!
+    }
 }

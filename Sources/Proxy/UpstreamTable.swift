@@ -26,6 +26,14 @@ struct UpstreamTable: ~Copyable {
         var first: Int32 = -1
     }
 
+    /// What was taken over so far.
+    private struct Seen {
+        var healthVersion: UInt64 = 0
+        var addressVersion: UInt64 = 0
+        /// When the next ejection is over, monotonic milliseconds.
+        var nextExpiryMs = UInt64.max
+    }
+
     let targets: UnsafeMutablePointer<Target>
     let states: UnsafeMutablePointer<EndpointState>
     let pools: UnsafeMutablePointer<Pool>
@@ -34,15 +42,16 @@ struct UpstreamTable: ~Copyable {
     let board: UpstreamBoard
     private let targetCount: Int
     let endpointCount: Int
-    private var healthSeen: UInt64 = 0
-    private var addressesSeen: UInt64 = 0
-    /// When the next ejection is over, monotonic milliseconds.
-    private var nextExpiryMs = UInt64.max
+    // Behind a pointer, so that the worker holds its table as a `let`: a class's `var` is checked for
+    // exclusive access at each use.
+    private let seen: UnsafeMutablePointer<Seen>
 
     init(_ settings: GatewaySettings, worker: Int, workers: Int, board: UpstreamBoard) {
         self.board = board
         targetCount = settings.targets.count
         endpointCount = board.endpointCount
+        seen = .allocate(capacity: 1)
+        seen.initialize(to: Seen())
         targets = .allocate(capacity: targetCount)
         states = .allocate(capacity: endpointCount)
         pools = .allocate(capacity: endpointCount)
@@ -80,6 +89,7 @@ struct UpstreamTable: ~Copyable {
     }
 
     deinit {
+        seen.deallocate()
         targets.deinitialize(count: targetCount)
         targets.deallocate()
         states.deallocate()
@@ -104,26 +114,26 @@ struct UpstreamTable: ~Copyable {
     // MARK: News
 
     /// Whether the health process has changed addresses since the last `takeAddresses`.
-    var hasNewAddresses: Bool { board.addressVersion.value != addressesSeen }
+    var hasNewAddresses: Bool { board.addressVersion.value != seen.pointee.addressVersion }
 
     /// Takes the verdicts of the health process, and back whoever's ejection is over. A load and
     /// two comparisons where there is nothing new.
-    mutating func refresh(nowMs: UInt64) {
+    func refresh(nowMs: UInt64) {
         let version = board.healthVersion.acquired
-        if version != healthSeen {
-            healthSeen = version
+        if version != seen.pointee.healthVersion {
+            seen.pointee.healthVersion = version
             for endpoint in 0..<endpointCount {
                 states[endpoint].setHealthy(board.health(endpoint) != .unhealthy, nowMs: nowMs)
             }
         }
-        if nowMs >= nextExpiryMs { expireEjections(nowMs) }
+        if nowMs >= seen.pointee.nextExpiryMs { expireEjections(nowMs) }
     }
 
-    private mutating func expireEjections(_ nowMs: UInt64) {
-        nextExpiryMs = .max
+    private func expireEjections(_ nowMs: UInt64) {
+        seen.pointee.nextExpiryMs = .max
         for target in 0..<targetCount where targets[target].count > 1 {
             let next = targets[target].ejection.expire(states(of: target), nowMs: nowMs)
-            nextExpiryMs = min(nextExpiryMs, next ?? .max)
+            if let next { seen.pointee.nextExpiryMs = min(seen.pointee.nextExpiryMs, next) }
         }
         for endpoint in 0..<endpointCount where states[endpoint].ejectedUntilMs == 0 {
             cells[endpoint][.ejectedUntilMs].set(0)
@@ -131,16 +141,16 @@ struct UpstreamTable: ~Copyable {
     }
 
     /// Remembers when an ejection ends.
-    mutating func noteEjection(_ endpoint: Int) {
+    func noteEjection(_ endpoint: Int) {
         let until = states[endpoint].ejectedUntilMs
         cells[endpoint].add(.ejections)
         cells[endpoint][.ejectedUntilMs].set(until)
-        nextExpiryMs = min(nextExpiryMs, until)
+        seen.pointee.nextExpiryMs = min(seen.pointee.nextExpiryMs, until)
     }
 
     /// Takes the lists that have changed. `moved` is told of each changed one, with the former.
-    mutating func takeAddresses(_ moved: (_ endpoint: Int, _ former: [SocketAddress]) -> Void) {
-        addressesSeen = board.addressVersion.acquired
+    func takeAddresses(_ moved: (_ endpoint: Int, _ former: [SocketAddress]) -> Void) {
+        seen.pointee.addressVersion = board.addressVersion.acquired
         for endpoint in 0..<endpointCount {
             guard let new = board.addresses(endpoint).read(), !new.isEmpty else { continue }
             let former = lists[endpoint].all
