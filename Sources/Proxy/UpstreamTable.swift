@@ -42,8 +42,8 @@ struct UpstreamTable: ~Copyable {
     let board: UpstreamBoard
     private let targetCount: Int
     let endpointCount: Int
-    // Behind a pointer, so that the worker holds its table as a `let`: a class's `var` is checked for
-    // exclusive access at each use.
+    // Behind a pointer, so that the worker holds its table as a `let`: a class's `var` is checked
+    // for exclusive access at each use.
     private let seen: UnsafeMutablePointer<Seen>
 
     init(_ settings: GatewaySettings, worker: Int, workers: Int, board: UpstreamBoard) {
