@@ -30,6 +30,7 @@ let package = Package(
 
         library("CoreLoop", ["CLinux"]),
         library("HTTP", ["CLinux", "CoreLoop"]),
+        library("Providers", ["CLinux", "CoreLoop", "HTTP"]),
         library("TLS", ["CLinux", "COpenSSL", "CoreLoop"]),
         library("Upstream", ["CLinux", "CoreLoop", "HTTP", "TLS"]),
         library("Mirror", ["CLinux", "CoreLoop", "HTTP", "TLS", "Upstream"]),
@@ -53,6 +54,7 @@ let package = Package(
 
         tests("CoreLoopTests", ["CLinux", "CoreLoop"]),
         tests("HTTPTests", ["CoreLoop", "HTTP"]),
+        tests("ProvidersTests", ["CoreLoop", "HTTP", "Providers"]),
         tests("TLSTests", ["CLinux", "CoreLoop", "TLS"]),
         tests("LoadTests", ["CLinux", "CoreLoop", "Load"]),
         tests("UpstreamTests", ["CLinux", "CoreLoop", "Upstream"]),

@@ -31,8 +31,8 @@ struct Rule: Sendable, CustomStringConvertible {
 extension Rule {
     /// Each target may import what stands above it.
     static let order = [
-        "CLinux", "CYAML", "COpenSSL", "CoreLoop", "HTTP", "TLS", "Upstream", "Mirror", "Proxy",
-        "Configuration", "Admin", "umbra",
+        "CLinux", "CYAML", "COpenSSL", "CoreLoop", "HTTP", "Providers", "TLS", "Upstream", "Mirror",
+        "Proxy", "Configuration", "Admin", "umbra",
     ]
 
     /// Targets outside the order, and all they may import.
@@ -48,6 +48,7 @@ extension Rule {
     static let tests: [String: [String]] = [
         "CoreLoopTests": ["CLinux", "CoreLoop"],
         "HTTPTests": ["CoreLoop", "HTTP"],
+        "ProvidersTests": ["CoreLoop", "HTTP", "Providers"],
         "TLSTests": ["CLinux", "CoreLoop", "TLS"],
         "LoadTests": ["CLinux", "CoreLoop", "Load"],
         "UpstreamTests": ["CLinux", "CoreLoop", "Upstream"],
