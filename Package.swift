@@ -17,6 +17,14 @@ func tool(_ name: String, _ dependencies: [Target.Dependency], path: String? = n
     .executableTarget(name: name, dependencies: dependencies, path: path, swiftSettings: settings)
 }
 
+/// A benchmark that counts allocations: see AllocationCount.swift.
+func counting(_ name: String, _ dependencies: [Target.Dependency], exclude: [String] = []) -> Target {
+    .executableTarget(
+        name: name, dependencies: dependencies, path: "Benchmarks/\(name)", exclude: exclude,
+        swiftSettings: settings,
+        linkerSettings: [.unsafeFlags(["-Xlinker", "--defsym=malloc=umbra_counted_malloc"])])
+}
+
 func tests(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
     .testTarget(name: name, dependencies: dependencies, swiftSettings: settings)
 }
@@ -43,14 +51,9 @@ let package = Package(
         tool("load", ["CLinux", "CoreLoop", "Load"], path: "Benchmarks/LoadTool"),
         tool("LatencyOverhead", ["CLinux", "CoreLoop", "Load"], path: "Benchmarks/LatencyOverhead"),
         tool("SamplingAccuracy", ["CLinux", "CoreLoop", "Load"], path: "Benchmarks/SamplingAccuracy"),
-        .executableTarget(
-            name: "HeadParse", dependencies: ["CLinux", "CoreLoop", "HTTP"],
-            path: "Benchmarks/HeadParse", exclude: ["bounds", "instructions"],
-            swiftSettings: settings,
-            // Counts allocations; see AllocationCount.swift.
-            linkerSettings: [
-                .unsafeFlags(["-Xlinker", "--defsym=malloc=umbra_counted_malloc"])
-            ]),
+        library("AllocationCount", [], path: "Benchmarks/AllocationCount"),
+        counting("HeadParse", ["AllocationCount", "CLinux", "CoreLoop", "HTTP"], exclude: ["bounds", "instructions"]),
+        counting("Translate", ["AllocationCount", "CLinux", "CoreLoop", "Providers"]),
 
         tests("CoreLoopTests", ["CLinux", "CoreLoop"]),
         tests("HTTPTests", ["CoreLoop", "HTTP"]),

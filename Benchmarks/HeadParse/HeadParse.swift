@@ -1,4 +1,5 @@
-internal import Glibc
+import AllocationCount
+import Glibc
 
 /// The gate of the codec: time, allocations and, under valgrind, instructions of each sample.
 @main

@@ -249,8 +249,9 @@ extension ChatToMessages {
 
     /// The other side refuses white space at the end of the last turn, if it is the assistant's.
     private mutating func writeAnswer(_ text: JSONValue, strips: Bool) {
-        let isOpenEnded = text.withText { $0.last.map { $0 <= 0x20 } ?? false } ?? false
-        guard strips, isOpenEnded, !text.isBlank else { return writeText(text, in: .assistant) }
+        let isOpenEnded =
+            strips && text.withText { $0.last.map { $0 <= 0x20 } ?? false } ?? false
+        guard isOpenEnded, !text.isBlank else { return writeText(text, in: .assistant) }
         openTurn(.assistant)
         writer.beginObject()
         writer.member("type", "text")

@@ -41,9 +41,23 @@ public struct JSONValue {
         return withText { $0.count == wanted.count && $0.elementsEqual(wanted) } ?? false
     }
 
-    /// Whether it is a string that is empty or all white space.
+    /// Whether it is a string that is empty or all white space. Looks no further than the first
+    /// byte that is something else, and decodes nothing.
     public var isBlank: Bool {
-        withText { text in text.allSatisfy { $0 == 0x20 || ($0 >= 0x09 && $0 <= 0x0D) } } ?? false
+        guard node.kind == .string else { return false }
+        return document.bytes.withUnsafeBytes { bytes in
+            var at = Int(node.start) + 1
+            let end = Int(node.end) - 1
+            while at < end {
+                switch bytes[at] {
+                case 0x20: at += 1
+                // \t, \n, \f and \r: other white space cannot stand there unescaped.
+                case 0x5C where "tnfr".utf8.contains(bytes[at + 1]): at += 2
+                default: return false
+                }
+            }
+            return true
+        }
     }
 
     /// Whether it is the string of no bytes.

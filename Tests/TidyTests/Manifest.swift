@@ -63,7 +63,7 @@ enum Manifest {
     /// The folders of all targets, in order: a target's name where no path says otherwise.
     static func targets(_ text: String) -> [String] {
         let starts = [
-            "        library(\"", "        tool(\"", "        tests(\"",
+            "        library(\"", "        tool(\"", "        tests(\"", "        counting(\"",
             "        .systemLibrary(name: \"",
             "            name: \"",
         ]

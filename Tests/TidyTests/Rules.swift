@@ -41,7 +41,9 @@ extension Rule {
         "LoadTool": ["CLinux", "CoreLoop", "Load"],
         "LatencyOverhead": ["CLinux", "CoreLoop", "Load"],
         "SamplingAccuracy": ["CLinux", "CoreLoop", "Load"],
-        "HeadParse": ["CLinux", "CoreLoop", "HTTP"],
+        "AllocationCount": [],
+        "HeadParse": ["AllocationCount", "CLinux", "CoreLoop", "HTTP"],
+        "Translate": ["AllocationCount", "CLinux", "CoreLoop", "Providers"],
     ]
 
     /// What each test target may import of ours.

@@ -12,7 +12,7 @@ private func libcRealloc(_ old: UnsafeMutableRawPointer?, _ size: Int) -> Unsafe
 private func libcMemalign(_ alignment: Int, _ size: Int) -> UnsafeMutableRawPointer?
 
 /// Allocations of the process so far. One thread runs here.
-nonisolated(unsafe) var allocationsTotal = 0
+public nonisolated(unsafe) var allocationsTotal = 0
 
 // The linker makes `malloc` another name of this (`--defsym` in Package.swift): the compiler
 // reserves that name for itself.
