@@ -34,6 +34,13 @@ public enum AdminLimits {
     public static let meterSamplesMin: UInt64 = 1_000
     /// Times that one shadow's counters are read until they agree with each other.
     public static let readingAttemptsMax = 8
+    /// Orders that may wait for the supervisor at one time; 503 beyond them.
+    public static let controlSlots = 8
+    /// Longest answer of the supervisor.
+    public static let controlBodyBytesMax = 64 << 10
+    /// How long the supervisor lets a mailbox rest between two looks, so that an admin process gone
+    /// wild does not keep it busy.
+    public static let controlRestMs = 5
     /// Largest answer that the status client reads, and its head.
     public static let statusBytesMax = 16 << 20
 }

@@ -42,6 +42,9 @@ extern int memfd_create(const char *name, unsigned int flags);
 extern int fallocate(int fd, int mode, off_t offset, off_t length);
 
 #define UMBRA_MFD_CLOEXEC 0x0001U
+#define UMBRA_MFD_ALLOW_SEALING 0x0002U
+#define UMBRA_SEAL_SIZE 0x0007 /* F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW */
+#define UMBRA_F_ADD_SEALS 1033
 #define UMBRA_FALLOC_PUNCH_HOLE (0x02 | 0x01) /* PUNCH_HOLE | KEEP_SIZE */
 
 static inline int umbra_fcntl(int fd, int command, int argument) { return fcntl(fd, command, argument); }

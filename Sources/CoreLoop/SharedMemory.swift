@@ -20,11 +20,15 @@ public struct SharedMemory: ~Copyable {
     }
 
     /// A new memfd of `byteCount` zero bytes, mapped for reading and writing. Pages cost memory
-    /// once touched.
+    /// once touched. Its size is sealed: no process that it is handed to can take pages away under
+    /// the others.
     public static func create(name: String, byteCount: Int) throws(SystemError) -> SharedMemory {
-        let fd = try check(memfd_create(name, UMBRA_MFD_CLOEXEC), "memfd_create")
-        if ftruncate(fd, off_t(byteCount)) != 0 {
-            let error = SystemError("ftruncate")
+        let flags = UMBRA_MFD_CLOEXEC | UMBRA_MFD_ALLOW_SEALING
+        let fd = try check(memfd_create(name, flags), "memfd_create")
+        if ftruncate(fd, off_t(byteCount)) != 0
+            || umbra_fcntl(fd, UMBRA_F_ADD_SEALS, UMBRA_SEAL_SIZE) != 0
+        {
+            let error = SystemError("ftruncate(memfd)")
             close(fd)
             throw error
         }

@@ -55,11 +55,13 @@ public enum ShadowGauge: Int, CaseIterable, Sendable {
     case tlsHandshakes, tlsFailures, tlsResumed
 }
 
-/// Who may say whether mirroring is on; read by every worker once a turn.
+/// The switch of all mirroring. Written by the supervisor alone.
 public enum MirrorControl: Int, CaseIterable, Sendable {
-    /// 0 or 1.
+    /// 0 or 1: read with each request, and with each copy before its first byte.
     case enabled
-    /// Raised by whoever changes something here.
+    /// When `enabled` goes back by itself, monotonic milliseconds; 0 for never.
+    case enabledUntilMs
+    /// Raised after a change of an override: workers look at it once a turn.
     case version
     /// 1 while the latency guard holds mirroring, and how often it has. Written by the supervisor.
     case guardHolds, guardHoldsTotal
@@ -69,6 +71,8 @@ public enum MirrorControl: Int, CaseIterable, Sendable {
 public struct MirrorBoard: Sendable {
     /// Whether mirroring is on.
     public let control: CounterRow<MirrorControl>
+    /// What operators say of each route.
+    public let overrides: [CounterRow<OverrideCell>]
     /// The epoch of each shadow process, from 1; raised by the supervisor after its death.
     public let shadowEpochs: [Cell]
     /// The send times of each shadow's cap, shared by all shadow processes.
@@ -105,6 +109,7 @@ public struct MirrorBoard: Sendable {
     public init?(plan: inout MemoryPlan, shape: Shape) {
         self.shape = shape
         let control = CounterRow<MirrorControl>(plan: &plan)
+        let overrides = (0..<shape.routes).map { _ in CounterRow<OverrideCell>(plan: &plan) }
         let epochs = (0..<shape.shadowProcesses).map { _ in plan.take(Atomic<UInt64>.self, count: 8)
         }
         let caps = shape.qps.map { QPSCap(plan: &plan, capacity: QPSCap.capacity(for: $0)) }
@@ -118,6 +123,7 @@ public struct MirrorBoard: Sendable {
         let latencies = (0..<perProcess).map { _ in Histogram(plan: &plan) }
         guard let control else { return nil }
         self.control = control
+        self.overrides = overrides.map { $0! }
         shadowEpochs = epochs.map { Cell($0!) }
         self.caps = caps.map { $0! }
         self.lanes = lanes.map { $0! }

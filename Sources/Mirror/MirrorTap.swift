@@ -14,11 +14,13 @@ public final class MirrorTap {
     struct Lane {
         var sampler: Sampler
         var rate: Double
+        var rateConfigured: Double
         var shadow: Int
         var bodyBytesMax: Int
         /// Bit n: the method whose raw value is n is mirrored.
         var methods: UInt32
         var isEnabled: Bool
+        var isEnabledConfigured: Bool
         /// Offset and count of the sticky field's lower-case name in `names`; count 0 where
         /// sampling is by request.
         var keyOffset: Int
@@ -66,6 +68,8 @@ public final class MirrorTap {
     private let laneCount: Int
     private let routeCount: Int
     private var epoch: UInt64 = 0
+    /// The board's overrides as the lanes follow them.
+    private var overridesVersion: UInt64 = 0
     private var reclaimCursor = -1
     /// Returns that are still taken off a dead shadow process's ring.
     private var lastReturnsLeft = 0
@@ -115,9 +119,10 @@ public final class MirrorTap {
                 (lanes + index).initialize(
                     to: Lane(
                         sampler: Sampler(rate: lane.sampleRate), rate: lane.sampleRate,
-                        shadow: lane.shadow,
+                        rateConfigured: lane.sampleRate, shadow: lane.shadow,
                         bodyBytesMax: lane.bodyBytesMax, methods: Self.mask(of: lane.methods),
-                        isEnabled: lane.enabled, keyOffset: nameEnd, keyCount: keys[index].count,
+                        isEnabled: lane.enabled, isEnabledConfigured: lane.enabled,
+                        keyOffset: nameEnd, keyCount: keys[index].count,
                         counters: board.lane(worker: worker, route: route, shadow: lane.shadow)))
                 nameEnd += keys[index].count
                 index += 1
@@ -126,6 +131,7 @@ public final class MirrorTap {
         firstLane[routeCount] = index
         epoch = board.shadowEpochs[process].acquired
         link.readyEpoch.publish(epoch)
+        followOverrides()
     }
 
     deinit {
@@ -346,8 +352,10 @@ public final class MirrorTap {
         while left != 0 {
             let bit = left.trailingZeroBitCount
             left &= left - 1
-            let shadow = lane(capture.pointee.route, bit).pointee.shadow
-            if let reason = push(id, shadow: shadow, now: now, slices) {
+            let lane = lane(capture.pointee.route, bit)
+            let shadow = lane.pointee.shadow
+            let isOn = lane.pointee.isEnabled && board.control[.enabled].value != 0
+            if let reason = isOn ? push(id, shadow: shadow, now: now, slices) : .switchedOff {
                 tallies[shadow].dropped(reason).add()
             } else {
                 tallies[shadow].outstanding.add()
@@ -425,11 +433,24 @@ public final class MirrorTap {
         gauges[.ticketsUsed].set(UInt64(tickets.usedCount))
     }
 
-    /// Notices that the shadow process has died; `takeReturn` then takes everything back.
-    public func checkEpoch() {
+    /// Begins a turn: follows what operators say, and notices that the shadow process has died;
+    /// `takeReturn` then takes everything back.
+    public func beginTurn() {
+        if board.control[.version].value != overridesVersion { followOverrides() }
         guard board.shadowEpochs[process].acquired != epoch, reclaimCursor < 0 else { return }
         reclaimCursor = 0
         lastReturnsLeft = link.depth
+    }
+
+    private func followOverrides() {
+        // Read before what it announces: a change that comes meanwhile is met in the next turn.
+        overridesVersion = board.control[.version].acquired
+        for route in 0..<routeCount {
+            let override = MirrorOverride(word: board.overrides[route].value(.word))
+            for index in firstLane[route]..<firstLane[route + 1] {
+                lanes[index].follow(override)
+            }
+        }
     }
 
     /// What became of one copy.

@@ -32,6 +32,8 @@ public enum DropReason: Int, CaseIterable, Sendable {
     case stale
     /// The copy's head could not be read or sanitised.
     case invalidCopy
+    /// Mirroring was switched off before the copy's first byte.
+    case switchedOff
 
     /// The label of `umbra_mirror_dropped_total`.
     public var label: String {
@@ -52,6 +54,7 @@ public enum DropReason: Int, CaseIterable, Sendable {
         case .workerRestarted: "worker_restarted"
         case .stale: "stale"
         case .invalidCopy: "invalid_copy"
+        case .switchedOff: "switched_off"
         }
     }
 }

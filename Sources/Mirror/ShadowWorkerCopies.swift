@@ -100,6 +100,9 @@ extension ShadowWorker {
     private func start(_ entry: CopyEntry, from index: Int) {
         let shadow = Int(entry.shadow)
         let state = shadows + shadow
+        guard board.control[.enabled].value != 0 else {
+            return giveBack(index, .dropped(entry.ticket, .switchedOff))
+        }
         let pushed = Instant(nanoseconds: entry.pushedNs)
         if now > pushed.adding(ms: state.pointee.timeoutMs) {
             return giveBack(index, .dropped(entry.ticket, .stale))

@@ -17,6 +17,10 @@ extension ShadowWorker {
             endUnsent(slot, .invalidCopy, .nothing)
             return keep(slot)
         }
+        guard board.control[.enabled].value != 0 else {
+            endUnsent(slot, .switchedOff, .nothing)
+            return keep(slot)
+        }
         guard board.caps[shadow].take(qps: state.pointee.qps, clock: { clock() }) else {
             endUnsent(slot, .qpsCap, .nothing)
             return keep(slot)

@@ -43,6 +43,8 @@ public enum ProxyLimits {
     public static let acceptPauseMs = 100
     /// Blocks are given back to the kernel this often.
     public static let trimIntervalMs = 250
+    /// Orders about mirroring that hold, or come back when others end.
+    public static let mirrorOrdersMax = 64
     /// Lines about failed handshakes with targets are this far apart.
     public static let tlsFaultIntervalMs = 10_000
 }

@@ -188,7 +188,7 @@ public final class ProxyWorker {
         let count = epoll.wait(timeoutMs: waitMs(timeoutMs))
         now = moved ?? Instant.now()
         wallMs = count > 0 || wallMs == 0 ? WallClock.milliseconds() : wallMs
-        tap?.checkEpoch()
+        tap?.beginTurn()
         table.refresh(nowMs: now.milliseconds)
         if table.hasNewAddresses { takeNewAddresses() }
         // Upstreams first: an idle one that has ended, or that sent what nobody asked for, leaves

@@ -1,3 +1,4 @@
+import Admin
 import CLinux
 import CoreLoop
 import Mirror
@@ -17,6 +18,8 @@ final class Generation {
 
     let launch: Launch
     let board: Board
+    /// Where its admin process's orders come in.
+    let desk: ControlDesk
     private let boardMemory: SharedMemory
     private let launchFD: Int32
     private let secrets: Secrets
@@ -37,6 +40,7 @@ final class Generation {
         self.sockets = sockets
         boardMemory = try .create(name: "umbra-board", byteCount: Board.byteCount(launch.shape))
         board = Board.map(boardMemory.base, launch.shape)
+        desk = try ControlDesk()
         launchFD = try launch.write()
         latencyWatch = launch.settings.guardOverheadMax.map { LatencyWatch(overheadMax: $0) }
         secrets = try Secrets(launch, tickets)
@@ -155,7 +159,11 @@ final class Generation {
                 list.append((regions[worker].linkFD, place + 1))
                 place += 2
             }
-        default: list.append((sockets.admin, RoleFD.adminListener))
+        default:
+            list.append((sockets.admin, RoleFD.adminListener))
+            list.append((desk.memoryFD, RoleFD.control))
+            list.append((desk.bell.fd, RoleFD.controlBell))
+            list.append((desk.replyBell.fd, RoleFD.wake))
         }
         return list
     }
@@ -178,6 +186,7 @@ final class Generation {
         cells[.lastStatus].set(UInt64(UInt32(bitPattern: status)))
         if child.role == .shadow { shadowDied(child.index) }
         if child.role == .worker { workerDied(child.index) }
+        if child.role == .admin { desk.askerDied() }
         if endingSince != nil { return }
         cells.add(.restarts)
         let wasRecycled = child.isRecycled

@@ -97,4 +97,7 @@ enum RoleFD {
     static let firstPair: Int32 = 16
     // The admin process's:
     static let adminListener: Int32 = 6
+    /// The mailbox to the supervisor, and the eventfd to knock with. `wake` is for its answers.
+    static let control: Int32 = 7
+    static let controlBell: Int32 = 8
 }

@@ -14,6 +14,10 @@ final class Supervisor {
     private var isStopping = false
     private var forcedExit: Int32?
     private var saidReady = false
+    /// What people have said of mirroring; holds for every generation.
+    var mirrorOrders = MirrorOrders()
+    /// No order is taken before this.
+    var ordersRestUntil = Instant(nanoseconds: 0)
 
     /// Opens the sockets, and makes the memory of the first generation.
     init(
@@ -28,6 +32,9 @@ final class Supervisor {
             Launch(settings: settings, workers: workers, document: document, keyFiles: keyFiles),
             sockets: sockets, tickets: tickets)
     }
+
+    /// Those that have processes, the latest last.
+    var generations: [Generation] { [current] }
 
     // MARK: The loop
 
@@ -53,11 +60,14 @@ final class Supervisor {
                 Console.log(.info, "Stopped")
                 return 0
             }
-            var poller = pollfd(fd: signalFD, events: Int16(POLLIN), revents: 0)
-            _ = poll(&poller, 1, pollMs())
+            var pollers = [pollfd(fd: signalFD, events: Int16(POLLIN), revents: 0)]
+            let waitMs = addBells(to: &pollers, waitMs: pollMs(), now: .now())
+            _ = poll(&pollers, nfds_t(pollers.count), waitMs)
             cells[.heartbeatMs].set(Instant.now().milliseconds)
             takeSignals()
             reap()
+            takeOrders(now: .now())
+            endMirrorOrders(now: .now())
             current.enforceEnd()
             current.watchLatency(now: .now())
             tickets.rotate(everyMs: current.launch.settings.ticketRotationMs, now: .now())
@@ -99,7 +109,8 @@ final class Supervisor {
         }
     }
 
-    private func beginStop() {
+    func beginStop() {
+        guard !isStopping else { return }
         Console.log(.info, "Stopping: finishing what is under way")
         isStopping = true
         sockets.closeAll()

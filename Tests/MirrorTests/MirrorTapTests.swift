@@ -29,7 +29,7 @@ import Testing
 
         init(
             depth: Int = 8, loansMax: Int = 100, shadows: Int = 1,
-            lanes: [[LaneSettings]] = [[LaneSettings(shadow: 0)]]
+            lanes: [[LaneSettings]] = [[LaneSettings(shadow: 0)]], isOff: Bool = false
         ) throws {
             let shape = MirrorBoard.Shape(
                 workers: 1, routes: lanes.count, shadowProcesses: 1,
@@ -44,6 +44,10 @@ import Testing
             board = try #require(MirrorBoard(plan: &plan, shape: shape))
             board.control[.enabled].set(1)
             board.shadowEpochs[0].publish(1)
+            if isOff {
+                board.overrides[0][.word].set(MirrorOverride.off.word)
+                board.control[.version].publish(1)
+            }
             plan = MemoryPlan(base: memories[1].memory.base)
             link = try #require(MirrorLink(plan: &plan, depth: depth))
             blocks = BlockPool(base: memories[2].memory.base, blockBytes: 4_096, count: 1_024)
@@ -99,6 +103,18 @@ import Testing
             var all: [MirrorTap.Return] = []
             while let back = tap.takeReturn(blocks, slices) { all.append(back) }
             return all
+        }
+
+        /// As an operator's order for the first route comes to the worker.
+        func order(_ override: MirrorOverride) {
+            board.overrides[0][.word].set(override.word)
+            board.control[.version].publish(board.control.value(.version) + 1)
+            tap.beginTurn()
+        }
+
+        func counts() -> (eligible: Int, sampled: Int) {
+            let row = board.lane(worker: 0, route: 0, shadow: 0)
+            return (Int(row.value(.eligible)), Int(row.value(.sampled)))
         }
 
         func dropped(_ reason: DropReason, shadow: Int = 0) -> UInt64 {
@@ -247,7 +263,7 @@ import Testing
         #expect(rig.push(.sent(2, .ok, status: 200, latencyUs: 1, shadowID: (0, 0))))
         rig.link.attachedEpoch.publish(0)
         rig.board.shadowEpochs[0].publish(2)
-        rig.tap.checkEpoch()
+        rig.tap.beginTurn()
         #expect(rig.request() == nil, "nobody is there")
         #expect(rig.take().count == 4)
         let tally = rig.board.tally(worker: 0, shadow: 0)
@@ -272,7 +288,7 @@ import Testing
         #expect(rig.append(id, .head))
         rig.link.attachedEpoch.publish(0)
         rig.board.shadowEpochs[0].publish(2)
-        rig.tap.checkEpoch()
+        rig.tap.beginTurn()
         #expect(rig.take().isEmpty)
         rig.link.attachedEpoch.publish(2)
         #expect(rig.tap.finish(id, now: Instant(nanoseconds: 1), rig.blocks, rig.slices) == 1)
@@ -331,7 +347,7 @@ import Testing
         #expect(rig.take().isEmpty)
         rig.link.attachedEpoch.publish(0)
         rig.board.shadowEpochs[0].publish(2)
-        rig.tap.checkEpoch()
+        rig.tap.beginTurn()
         #expect(rig.take().count == 4)
         rig.checkEmpty()
         rig.link.attachedEpoch.publish(2)
@@ -363,6 +379,82 @@ import Testing
         #expect(rig.board.lane(worker: 0, route: 0, shadow: 0).value(.eligible) == 0)
         rig.board.control[.enabled].set(1)
         #expect(rig.request() == 1)
+    }
+
+    @Test func theSwitchDropsWhatWasChosenBefore() throws {
+        let rig = try TapRig()
+        for isLane in [false, true] {
+            let id = rig.tap.open(
+                rig.choose().lanes, route: 0, bodyBytes: 0, hasBody: false, log: .max)
+            #expect(rig.append(id, .head))
+            if isLane {
+                rig.order(.off)
+            } else {
+                rig.board.control[.enabled].set(0)
+            }
+            #expect(rig.tap.finish(id, now: Instant(nanoseconds: 1), rig.blocks, rig.slices) == 0)
+            rig.board.control[.enabled].set(1)
+        }
+        #expect(rig.dropped(.switchedOff) == 2)
+        rig.checkEmpty()
+    }
+
+    @Test(arguments: [
+        (MirrorOverride.configured, 0.5, true), (.off, 0.5, false), (.on, 0.5, true),
+        (.onAt(250_000_000), 0.25, true), (.rate(100_000_000), 0.1, true),
+    ])
+    func overridesHoldFromTheNextTurn(
+        _ override: MirrorOverride, _ rate: Double, _ isOn: Bool
+    ) throws {
+        var lane = LaneSettings(shadow: 0)
+        lane.sampleRate = 0.5
+        let rig = try TapRig(lanes: [[lane]])
+        for _ in 0..<7 { _ = rig.choose() }
+        let before = rig.counts()
+        rig.order(override)
+        for count in 1...1_000 {
+            _ = rig.choose()
+            let now = rig.counts()
+            #expect(now.eligible - before.eligible == (isOn ? count : 0))
+            let wanted = isOn ? rate * Double(count) : 0
+            // Below one of a stratum begun anew; where the rate stays, so does the stratum.
+            #expect(abs(Double(now.sampled - before.sampled) - wanted) < (rate == 0.5 ? 2 : 1))
+        }
+        rig.order(.configured)
+        let last = rig.counts()
+        for _ in 0..<100 { _ = rig.choose() }
+        #expect(abs(rig.counts().sampled - last.sampled - 50) <= 1)
+    }
+
+    @Test func aRateForAllBeginsNothingThatIsConfiguredOff() throws {
+        var lane = LaneSettings(shadow: 0)
+        lane.enabled = false
+        let rig = try TapRig(lanes: [[lane]])
+        rig.order(.rate(500_000_000))
+        for _ in 0..<10 { _ = rig.choose() }
+        #expect(rig.counts().eligible == 0)
+        rig.order(.on)
+        for _ in 0..<10 { _ = rig.choose() }
+        #expect(rig.counts().sampled == 10)
+        rig.order(.onAt(500_000_000))
+        for _ in 0..<10 { _ = rig.choose() }
+        #expect(abs(rig.counts().sampled - 15) <= 1)
+    }
+
+    @Test func aTapThatStartsLaterFollowsWhatHolds() throws {
+        let rig = try TapRig(isOff: true)
+        #expect(rig.request() == 0)
+    }
+
+    @Test func wordsOfTheBoardReadBack() {
+        let all: [MirrorOverride] = [
+            .configured, .off, .on, .onAt(0), .onAt(1_000_000_000), .rate(1), .rate(999_999_999),
+        ]
+        for override in all { #expect(MirrorOverride(word: override.word) == override) }
+        let others: [UInt64] = [3 << 32 | 1_000_000_001, 4 << 32 | 0xFFFF_FFFF, 5 << 32, .max, 17]
+        for word in others {
+            #expect(MirrorOverride(word: word) == .configured)
+        }
     }
 
     @Test(arguments: [0, 0.1, 0.333, 0.5, 0.9, 1])

@@ -137,6 +137,7 @@ final class Rig {
         boardMemory = try .plain(byteCount: counting.byteCount)
         var plan = MemoryPlan(base: boardMemory.base)
         board = try #require(MirrorBoard(plan: &plan, shape: shape))
+        board.control[.enabled].set(1)
         feeders = try (0..<feederCount).map { _ in try Feeder() }
         for feeder in feeders { feeder.link.readyEpoch.publish(readyEpoch) }
         returned = Array(repeating: [], count: feederCount)

@@ -37,6 +37,36 @@ import Testing
         #expect(rig.returned[0].count == 10 - row.share)
     }
 
+    @Test func theSwitchHoldsWhatHasNotBegun() throws {
+        let server = try PeerServer()
+        let rig = try Rig([[server.address]])
+        rig.push()
+        rig.turn()
+        let peer = try rig.accept(server)
+        // One copy is at the shadow, one waits for its connection, one lies in the ring.
+        try rig.heads(1, peer)
+        rig.push()
+        rig.worker.turn(now: rig.now, timeoutMs: 0)
+        rig.push()
+        rig.board.control[.enabled].set(0)
+        let other = try rig.accept(server)
+        try #require(rig.turn { rig.returned[0].count == 2 })
+        #expect(rig.returned[0].map(\.drop) == [.switchedOff, .switchedOff])
+        other.read()
+        #expect(other.received.isEmpty)
+        // What has begun may end.
+        peer.write(Self.ok)
+        #expect(try rig.next().result == .ok)
+        rig.board.control[.enabled].set(1)
+        rig.push()
+        try #require(
+            rig.turn {
+                other.read()
+                peer.read()
+                return other.received.count + peer.received.count > 0
+            })
+    }
+
     @Test func capIsUsedWhereBytesGoOut() throws {
         let server = try PeerServer()
         let rig = try Rig([[server.address]]) { $0.qps = 2 }
