@@ -1,12 +1,15 @@
 import CoreLoop
+import TLS
 
 /// One of a generator's connections.
 struct LoadConnection: BitwiseCopyable {
     enum Phase: UInt8 {
-        case closed, connecting, open
+        case closed, connecting, securing, open
     }
 
     var fd: Int32 = -1
+    /// Off where the target is plain.
+    var tls = TLSSession()
     /// Moves on with each new socket, so that a stale event is recognised.
     var generation: UInt32 = 0
     var phase = Phase.closed
@@ -28,4 +31,6 @@ struct LoadConnection: BitwiseCopyable {
     /// Bytes kept from the last read, at the start of the connection's part of the stash.
     var stashed = 0
     var body = BodyReader.none
+
+    var channel: Channel { Channel(fd: fd, tls: tls) }
 }

@@ -1,6 +1,7 @@
 import CLinux
 public import CoreLoop
 import Synchronization
+public import TLS
 
 /// An HTTP/1.1 load generator: one thread, keep-alive connections, one request on each at a time.
 ///
@@ -34,8 +35,10 @@ public final class LoadGenerator: @unchecked Sendable {
     var due: Schedule?
     var serial: UInt64 = 0
     var inFlight = 0
-    /// Unix sockets cannot throw bytes away unread.
+    /// Unix sockets cannot throw bytes away unread, and TLS may not.
     let canDiscard: Bool
+    /// Nil where the target is plain.
+    let security: ClientContext?
     var measureFrom: UInt64 = 0
     var endAt: UInt64 = 0
     var pausedUntil: UInt64 = 0
@@ -46,10 +49,12 @@ public final class LoadGenerator: @unchecked Sendable {
     static let connectionKind: UInt8 = 2
 
     /// Makes room for everything; connects nothing yet. `options.requests` must not be empty.
-    public init(_ options: LoadOptions) throws(SystemError) {
+    /// `security` is for a target that speaks TLS, as its endpoint number 0.
+    public init(_ options: LoadOptions, security: ClientContext? = nil) throws(SystemError) {
         precondition(!options.requests.isEmpty, "a load without a request")
         self.options = options
-        canDiscard = !options.target.isUnix
+        self.security = security
+        canDiscard = !options.target.isUnix && security == nil
         connectionCount = max(1, min(options.connections, LoadLimits.connectionsMax))
         requestCount = options.requests.count
         ProcessControl.raiseFileLimit(to: connectionCount + 256)
@@ -91,9 +96,7 @@ public final class LoadGenerator: @unchecked Sendable {
     }
 
     deinit {
-        for index in 0..<connectionCount where connections[index].fd >= 0 {
-            close(connections[index].fd)
-        }
+        for index in 0..<connectionCount { closeSocket(index) }
         for index in 0..<requestCount { templates[index].deallocate() }
         templates.deallocate()
         connections.deallocate()
@@ -208,11 +211,13 @@ public final class LoadGenerator: @unchecked Sendable {
         while pending > 0, Instant.now() < giveUp, !stopAsked.load(ordering: .relaxed) {
             turn(timeoutMs: 10)
             pending = 0
-            for slot in 0..<connectionCount where connections[slot].phase == .connecting {
-                pending += 1
-            }
+            for slot in 0..<connectionCount where isConnecting(slot) { pending += 1 }
         }
         // Those still connecting join when they are through.
+    }
+
+    func isConnecting(_ slot: Int) -> Bool {
+        connections[slot].phase == .connecting || connections[slot].phase == .securing
     }
 
     private func armTimer() {

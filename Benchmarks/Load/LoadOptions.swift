@@ -6,6 +6,8 @@ public struct LoadOptions: Sendable {
     public var target: SocketAddress
     /// The Host field's value; the target's address where nil.
     public var host: String?
+    /// Closes each connection behind its answer: every request makes one of its own.
+    public var reconnects = false
     /// Sent in turn, by the serial number.
     public var requests: [LoadRequest] = [LoadRequest()]
     /// Fields that carry a number of their own in each request.
@@ -67,6 +69,8 @@ public enum LoadCounter: Int, CaseIterable, Sendable {
     case bodyBytes
     /// Connections made, those before the start included.
     case connectionsMade
+    /// Of these, TLS handshakes that took up a session from before.
+    case resumed
 }
 
 /// A row of `LoadCounter` at one moment.

@@ -1,5 +1,6 @@
 import CLinux
 import CoreLoop
+import TLS
 
 /// Answers are read, judged and counted.
 extension LoadGenerator {
@@ -19,7 +20,8 @@ extension LoadGenerator {
                 fail(slot, .failedBadAnswer)
                 return
             }
-            switch Socket.receive(connection.pointee.fd, start + kept, room) {
+            let channel = connection.pointee.channel
+            switch channel.receive(start + kept, room) {
             case .wouldBlock: return
             case .failed:
                 ended(slot, cleanly: false)
@@ -30,7 +32,7 @@ extension LoadGenerator {
             case .bytes(let received):
                 if !take(slot, start, kept + received) { return }
                 // A short read emptied the socket: what comes later is a new edge.
-                if received < room { return }
+                if channel.isDrained(isShort: received < room) { return }
             }
         }
     }
@@ -173,7 +175,7 @@ extension LoadGenerator {
         inFlight -= 1
         let isHalfSent =
             connection.pointee.sentBytes < templates[Int(connection.pointee.request)].byteCount
-        if connection.pointee.closesAfter || isHalfSent { closeSocket(slot) }
+        if connection.pointee.closesAfter || isHalfSent || options.reconnects { closeSocket(slot) }
         giveFree(slot)
     }
 }

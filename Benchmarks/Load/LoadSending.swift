@@ -1,5 +1,6 @@
 import CLinux
 import CoreLoop
+import TLS
 
 /// What is due goes out, on connections that are made where there are none.
 extension LoadGenerator {
@@ -73,8 +74,8 @@ extension LoadGenerator {
         template.number(serial: connection.pointee.serial, connection: slot)
         while connection.pointee.sentBytes < template.byteCount {
             let sent = connection.pointee.sentBytes
-            switch Socket.send(
-                connection.pointee.fd, template.bytes + sent, template.byteCount - sent)
+            switch connection.pointee.channel.send(
+                template.bytes + sent, template.byteCount - sent)
             {
             case .bytes(let bytes):
                 if sent == 0 { countSent(slot) }
@@ -130,13 +131,11 @@ extension LoadGenerator {
                 fail(slot, .failedConnect)
                 return
             }
-            connection.pointee.phase = .open
-            count(.connectionsMade, connection.pointee.isMeasured)
-            if connection.pointee.hasRequest {
-                write(slot)
-            } else {
-                giveFree(slot)
-            }
+            if security == nil { opened(slot) } else { beginSecuring(slot) }
+            return
+        }
+        if connection.pointee.phase == .securing {
+            secure(slot)
             return
         }
         if !readiness.isDisjoint(with: [.readable, .peerClosed, .error, .hangUp]) { read(slot) }
@@ -148,10 +147,43 @@ extension LoadGenerator {
         }
     }
 
+    private func beginSecuring(_ slot: Int) {
+        let connection = connections + slot
+        guard let session = security?.connect(connection.pointee.fd, address: 0) else {
+            fail(slot, .failedConnect)
+            return
+        }
+        connection.pointee.tls = session
+        connection.pointee.phase = .securing
+        secure(slot)
+    }
+
+    private func secure(_ slot: Int) {
+        let connection = connections + slot
+        switch connection.pointee.tls.handshake() {
+        case .wouldBlock: return
+        case .done:
+            if connection.pointee.tls.isResumed { count(.resumed, connection.pointee.isMeasured) }
+            opened(slot)
+        case .plainHTTP, .failed: fail(slot, .failedConnect)
+        }
+    }
+
+    private func opened(_ slot: Int) {
+        let connection = connections + slot
+        connection.pointee.phase = .open
+        count(.connectionsMade, connection.pointee.isMeasured)
+        if connection.pointee.hasRequest {
+            write(slot)
+        } else {
+            giveFree(slot)
+        }
+    }
+
     /// Ends the connection, and the request on it with it.
     func fail(_ slot: Int, _ reason: LoadCounter) {
         let connection = connections + slot
-        let wasConnecting = connection.pointee.phase == .connecting
+        let wasConnecting = isConnecting(slot)
         closeSocket(slot)
         if reason == .failedConnect, options.rate == nil {
             pausedUntil = Instant.now().adding(ms: LoadLimits.connectRetryMs).nanoseconds
@@ -169,6 +201,8 @@ extension LoadGenerator {
 
     func closeSocket(_ slot: Int) {
         let connection = connections + slot
+        connection.pointee.tls.close(saysGoodbye: connection.pointee.phase == .open)
+        connection.pointee.tls = TLSSession()
         if connection.pointee.fd >= 0 { close(connection.pointee.fd) }
         connection.pointee.fd = -1
         connection.pointee.phase = .closed

@@ -49,6 +49,7 @@ extension LoadCounts {
             ("stray_bytes", .integer(self[.strayBytes])),
             ("body_bytes", .integer(self[.bodyBytes])),
             ("connections_made", .integer(self[.connectionsMade])),
+            ("resumed", .integer(self[.resumed])),
         ])
     }
 }

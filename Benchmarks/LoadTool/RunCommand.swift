@@ -2,11 +2,12 @@ import CLinux
 import CoreLoop
 import Glibc
 import Load
+import TLS
 
 /// `load run`.
 enum RunCommand {
     static let help = """
-        load run --url http://ADDR:PORT/PATH [options]
+        load run --url http[s]://ADDR:PORT/PATH [options]
         Sends HTTP/1.1 requests over keep-alive connections and reports what came back. Latency is measured from each
         request's intended time, so that a stalled target shows (no coordinated omission). Ctrl-C ends early.
 
@@ -17,6 +18,10 @@ enum RunCommand {
           --seconds S          measured time (5); --warmup S before it (0); --grace S for the last answers (2)
           --timeout S          an error for a request without answer so long (0: none)
           --requests N         end after N requests
+          --reconnect          each request on a connection of its own
+          --tls-version V      with https: 1.2 or 1.3 alone (both); no certificate is verified
+          --tls-ciphers LIST, --tls-groups LIST    offer these, in OpenSSL's form (its default)
+          --tls-resume         take up the last session; without it each handshake is a full one
           --method M           (GET, or POST with --body)
           --body N             bytes of each request's body; --chunked sends it chunked
           --header 'N: V'      one more field; may be repeated
@@ -34,6 +39,7 @@ enum RunCommand {
 
     private struct Plan {
         var options: LoadOptions
+        var security: ClientContext?
         var cpu: Int
         var printsJSON: Bool
         var jsonFile: String?
@@ -48,7 +54,7 @@ enum RunCommand {
         }
         let plan = try read(&arguments)
         if plan.cpu >= 0 { ProcessControl.setAffinity([plan.cpu]) }
-        let generator = try LoadGenerator(plan.options)
+        let generator = try LoadGenerator(plan.options, security: plan.security)
         StopSignals.call { generator.stop() }
         let result = generator.run { progress in
             Standard.progress(
@@ -68,8 +74,9 @@ enum RunCommand {
     private static func read(_ arguments: inout ArgumentList) throws -> Plan {
         let urls = try arguments.texts("--url").map(parse)
         guard let first = urls.first else { throw ArgumentList.Fault("--url is missing") }
-        guard urls.allSatisfy({ $0.address == first.address }) else {
-            throw ArgumentList.Fault("--url: all must have the same address")
+        guard urls.allSatisfy({ $0.address == first.address && $0.isSecure == first.isSecure })
+        else {
+            throw ArgumentList.Fault("--url: all must have the same scheme and address")
         }
         var options = LoadOptions(target: first.address)
         options.host = try arguments.text("--host") ?? first.authority
@@ -103,12 +110,36 @@ enum RunCommand {
         let expected = try arguments.integer("--expect-bytes", otherwise: -1)
         options.bodyBytesExpected = expected >= 0 ? expected : nil
         options.numbered = try arguments.texts("--number").map(numberedField)
+        options.reconnects = arguments.flag("--reconnect")
         let plan = Plan(
-            options: options, cpu: try arguments.integer("--cpu", otherwise: -1),
+            options: options, security: try security(&arguments, first),
+            cpu: try arguments.integer("--cpu", otherwise: -1),
             printsJSON: arguments.flag("--json"), jsonFile: try arguments.text("--json-file"),
             isStrict: arguments.flag("--strict"))
         try arguments.finish()
         return plan
+    }
+
+    private static func security(
+        _ arguments: inout ArgumentList, _ url: Target
+    ) throws -> ClientContext? {
+        var offer = ClientOffer()
+        if let version = try arguments.text("--tls-version") {
+            guard let known = TLSVersion(rawValue: version) else {
+                throw ArgumentList.Fault("--tls-version: 1.2 or 1.3")
+            }
+            offer.version = known
+        }
+        let ciphers = try arguments.text("--tls-ciphers")
+        if offer.version == .v13 { offer.cipherSuites = ciphers } else { offer.ciphers = ciphers }
+        offer.groups = try arguments.text("--tls-groups")
+        offer.resumes = arguments.flag("--tls-resume")
+        guard url.isSecure else { return nil }
+        var settings = ClientTLSSettings()
+        settings.skipsVerification = true
+        let host = url.authority.split(separator: ":").first.map(String.init) ?? url.authority
+        return try ClientContext(
+            settings, files: KeyFiles(), hosts: [host], addresses: 1, offer: offer)
     }
 
     private static func numberedField(_ text: String) throws -> NumberedField {
@@ -128,19 +159,28 @@ enum RunCommand {
         }
     }
 
-    private static func parse(_ url: String) throws -> (
-        address: SocketAddress, authority: String, path: String
-    ) {
-        guard url.hasPrefix("http://") else {
-            throw ArgumentList.Fault("--url: http://ADDR:PORT/PATH, not '\(url)'")
+    private struct Target {
+        var isSecure: Bool
+        var address: SocketAddress
+        var authority: String
+        var path: String
+    }
+
+    private static func parse(_ url: String) throws -> Target {
+        let isSecure = url.hasPrefix("https://")
+        guard isSecure || url.hasPrefix("http://") else {
+            throw ArgumentList.Fault("--url: http[s]://ADDR:PORT/PATH, not '\(url)'")
         }
-        let rest = url.dropFirst(7)
+        let rest = url.dropFirst(isSecure ? 8 : 7)
         let slash = rest.firstIndex(of: "/") ?? rest.endIndex
         let authority = String(rest[..<slash])
         let hasPort = authority.hasSuffix("]") ? false : authority.contains(":")
-        guard let address = SocketAddress(hasPort ? authority : authority + ":80") else {
+        let port = isSecure ? ":443" : ":80"
+        guard let address = SocketAddress(hasPort ? authority : authority + port) else {
             throw ArgumentList.Fault("--url: '\(authority)' is no IP address with a port")
         }
-        return (address, authority, slash == rest.endIndex ? "/" : String(rest[slash...]))
+        return Target(
+            isSecure: isSecure, address: address, authority: authority,
+            path: slash == rest.endIndex ? "/" : String(rest[slash...]))
     }
 }

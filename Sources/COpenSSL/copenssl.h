@@ -20,6 +20,9 @@ static inline long umbra_ctx_set_mode(SSL_CTX *ctx, long mode) { return SSL_CTX_
 static inline int umbra_ctx_set_min_version(SSL_CTX *ctx, int version) {
     return (int)SSL_CTX_set_min_proto_version(ctx, version);
 }
+static inline int umbra_ctx_set_max_version(SSL_CTX *ctx, int version) {
+    return (int)SSL_CTX_set_max_proto_version(ctx, version);
+}
 static inline int umbra_ctx_set_groups(SSL_CTX *ctx, const char *list) {
     return (int)SSL_CTX_set1_groups_list(ctx, list);
 }

@@ -34,14 +34,16 @@ public final class ClientContext {
     ///   - hosts: of the target's endpoints: at least one.
     ///   - addresses: of each endpoint, as many sessions are kept at most.
     ///
-    /// Throws where a file is missing or holds something else.
+    /// Throws where a file is missing or holds something else, or a list of `offer` names nothing.
     public init(
-        _ settings: ClientTLSSettings, files: KeyFiles, hosts: [String], addresses: Int
+        _ settings: ClientTLSSettings, files: KeyFiles, hosts: [String], addresses: Int,
+        offer: ClientOffer = ClientOffer()
     ) throws(TLSFault) {
         let facts = ContextFacts.make()
         let context: OpaquePointer
         do throws(TLSFault) {
-            context = try ContextForm.make(isServer: false, facts: facts, minVersion: .v12)
+            context = try ContextForm.make(
+                isServer: false, facts: facts, minVersion: offer.version ?? .v12)
         } catch {
             ContextFacts.free(facts)
             throw error
@@ -60,11 +62,12 @@ public final class ClientContext {
             }
             try ContextForm.use(context, try Certificate(certificate: text, key: keyText))
         }
-        let offer: [UInt8] = [8] + Array("http/1.1".utf8)
-        SSL_CTX_set_alpn_protos(context, offer, UInt32(offer.count))
+        let protocols: [UInt8] = [8] + Array("http/1.1".utf8)
+        SSL_CTX_set_alpn_protos(context, protocols, UInt32(protocols.count))
         umbra_ctx_set_cache_mode(
             context, Int(SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL))
-        SSL_CTX_sess_set_new_cb(context, Self.keepSession)
+        if offer.resumes { SSL_CTX_sess_set_new_cb(context, Self.keepSession) }
+        try limit(to: offer)
     }
 
     deinit {
@@ -72,6 +75,19 @@ public final class ClientContext {
         sessions.deallocate()
         SSL_CTX_free(context)
         ContextFacts.free(facts)
+    }
+
+    private func limit(to offer: ClientOffer) throws(TLSFault) {
+        if offer.version == .v12 { _ = umbra_ctx_set_max_version(context, TLS1_2_VERSION) }
+        if let list = offer.ciphers, SSL_CTX_set_cipher_list(context, list) != 1 {
+            throw .openSSL("ciphers")
+        }
+        if let list = offer.cipherSuites, SSL_CTX_set_ciphersuites(context, list) != 1 {
+            throw .openSSL("ciphersuites")
+        }
+        if let list = offer.groups, umbra_ctx_set_groups(context, list) != 1 {
+            throw .openSSL("groups")
+        }
     }
 
     private func setTrust(

@@ -259,6 +259,8 @@ public final class ServerContext {
                 ? EVP_EncryptInit_ex(cipher, method, nil, bytes + 16, vector)
                 : EVP_DecryptInit_ex(cipher, method, nil, bytes + 16, vector)
             guard isSet == 1, umbra_mac_set_key(mac, bytes + 48, 32) == 1 else { return -1 }
-            return isOld ? 2 : 1
+            // TLS 1.3 clients use a ticket once, so that nobody can tell their connections apart
+            // (RFC 8446 §C.4): without a new one each second handshake would be a full one.
+            return isOld || SSL_version(ssl) == TLS1_3_VERSION ? 2 : 1
         }
 }

@@ -60,6 +60,23 @@ public struct ServerTLSSettings: Sendable, Equatable {
     }
 }
 
+/// What a client offers, where a measurement has to fix it. The gateway's own connections offer
+/// all that is safe.
+public struct ClientOffer: Sendable, Equatable {
+    /// This version alone; nil offers both.
+    public var version: TLSVersion?
+    /// Lists in OpenSSL's form, for TLS 1.2, for TLS 1.3, and of the groups for the key exchange;
+    /// nil is OpenSSL's default.
+    public var ciphers: String?
+    public var cipherSuites: String?
+    public var groups: String?
+    /// False makes each handshake a full one.
+    public var resumes = true
+
+    /// All that is safe.
+    public init() {}
+}
+
 /// How the gateway proves a target's identity, and its own to the target.
 public struct ClientTLSSettings: Sendable, Equatable {
     /// PEM file of the authorities that are trusted; nil is the system's store.

@@ -110,10 +110,38 @@ private func converse(
             settings, identity: identity, files: certificates, tickets: keys)
     }
 
-    private func client(_ hosts: [String] = ["site.test"]) throws -> ClientContext {
+    private func client(
+        _ hosts: [String] = ["site.test"], offer: ClientOffer = ClientOffer()
+    ) throws -> ClientContext {
         var settings = ClientTLSSettings()
         settings.ca = "ca.pem"
-        return try ClientContext(settings, files: certificates, hosts: hosts, addresses: 1)
+        return try ClientContext(
+            settings, files: certificates, hosts: hosts, addresses: 1, offer: offer)
+    }
+
+    /// TLS 1.3 clients use a ticket once: each connection has to bring the next one's.
+    @Test(arguments: TLSVersion.allCases) func sessionsAreTakenUpAgainAndAgain(
+        _ version: TLSVersion
+    ) throws {
+        var offer = ClientOffer()
+        offer.version = version
+        let (client, server) = (try client(offer: offer), try server())
+        #expect(converse(client, server) == .full)
+        for _ in 0..<4 { #expect(converse(client, server) == .resumed) }
+    }
+
+    @Test func offersAreKept() throws {
+        var offer = ClientOffer()
+        offer.resumes = false
+        let (client, server) = (try client(offer: offer), try server(minVersion: .v13))
+        for _ in 0..<3 { #expect(converse(client, server) == .full) }
+        offer.version = .v12
+        #expect(try converse(self.client(offer: offer), server) == .refused(isCertificate: false))
+        offer.version = .v13
+        offer.cipherSuites = "TLS_AES_128_CCM_SHA256"
+        #expect(try converse(self.client(offer: offer), server) == .refused(isCertificate: false))
+        offer.groups = "none such"
+        #expect(throws: TLSFault.self) { try self.client(offer: offer) }
     }
 
     /// Another worker's context with the same keys takes the session up.

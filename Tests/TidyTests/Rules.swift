@@ -37,8 +37,8 @@ extension Rule {
 
     /// Targets outside the order, and all they may import.
     static let besides: [String: [String]] = [
-        "Load": ["CLinux", "CoreLoop"],
-        "LoadTool": ["CLinux", "CoreLoop", "Load"],
+        "Load": ["CLinux", "CoreLoop", "TLS"],
+        "LoadTool": ["CLinux", "CoreLoop", "TLS", "Load"],
         "LatencyOverhead": ["CLinux", "CoreLoop", "Load"],
         "SamplingAccuracy": ["CLinux", "CoreLoop", "Load"],
         "AllocationCount": [],
@@ -52,7 +52,7 @@ extension Rule {
         "HTTPTests": ["CoreLoop", "HTTP"],
         "ProvidersTests": ["CoreLoop", "HTTP", "Providers"],
         "TLSTests": ["CLinux", "CoreLoop", "TLS"],
-        "LoadTests": ["CLinux", "CoreLoop", "Load"],
+        "LoadTests": ["CLinux", "CoreLoop", "TLS", "Load"],
         "UpstreamTests": ["CLinux", "CoreLoop", "Upstream"],
         "MirrorTests": ["CLinux", "CoreLoop", "HTTP", "TLS", "Upstream", "Mirror"],
         "ProxyTests": ["CLinux", "CoreLoop", "HTTP", "TLS", "Upstream", "Mirror", "Proxy"],

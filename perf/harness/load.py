@@ -77,16 +77,24 @@ class LoadRun:
         self.p99_ms = result["latency"]["p99_ms"]
         self.lateness_p50_ms = result["lateness"]["p50_ms"]
         self.generator_us = result["generator_cpu_us_per_request"]
+        self.connections_made = total["connections_made"]
+        self.resumed = total["resumed"]
 
 
 def run_load(tool, port, cpu, *, seconds, warmup=0.5, rate=None, connections=64, method="GET",
-             body=0, expect_bytes=None, requests=None, path="/bench", grace=2.0):
-    """Runs the generator to its end. Raises `Fault` where it cannot."""
-    command = [tool, "run", "--url", f"http://127.0.0.1:{port}{path}", "--seconds", seconds,
+             body=0, expect_bytes=None, requests=None, path="/bench", grace=2.0, tls=None,
+             reconnect=False):
+    """Runs the generator to its end. `tls` is its options for https, a list. Raises `Fault` where it
+    cannot."""
+    scheme = "http" if tls is None else "https"
+    command = [tool, "run", "--url", f"{scheme}://127.0.0.1:{port}{path}", "--seconds", seconds,
                "--warmup", warmup, "--connections", connections, "--method", method,
                "--grace", grace, "--cpu", cpu, "--json"]
     for field in REQUEST_FIELDS:
         command += ["--header", field]
+    command += tls or []
+    if reconnect:
+        command.append("--reconnect")
     if rate is not None:
         command += ["--rate", rate]
     if body:

@@ -20,7 +20,8 @@ SHADOW_TIMEOUT_MS = 5000
 
 
 class Proxy:
-    """One running proxy. `mirror_port` None is mirroring off."""
+    """One running proxy. `mirror_port` None is mirroring off; the setting `certificate` is a file with
+    a certificate and its key, and makes it speak TLS to its clients."""
 
     kind = ""
     can_mirror = True
@@ -32,6 +33,7 @@ class Proxy:
         self.upstream_port = upstream_port
         self.mirror_port = mirror_port
         self.settings = settings or {}
+        self.certificate = self.settings.get("certificate")
         self.directory = bench.work / "run" / label
         self.directory.mkdir(parents=True, exist_ok=True)
         self.child = None
@@ -96,8 +98,12 @@ class Umbra(Proxy):
     def write(self):
         runtime = {"workers": 1, **self.settings.get("runtime", {})}
         inner = ", ".join(f"{key}: {value}" for key, value in runtime.items())
+        listen = f"127.0.0.1:{self.port}"
+        if self.certificate:
+            pair = f"{{certificate: {self.certificate}, key: {self.certificate}}}"
+            listen = f'{{address: "{listen}", tls: {pair}}}'
         text = f"""version: '1'
-listen: 127.0.0.1:{self.port}
+listen: [{listen}]
 admin: {{listen: 127.0.0.1:{self.port + 1}}}
 runtime: {{{inner}}}
 access_log: off
@@ -189,6 +195,11 @@ class Nginx(Proxy):
             internal;
             proxy_pass http://next$request_uri;
         }"""
+        tls = ""
+        if self.certificate:
+            tls = f"""ssl_certificate {self.certificate};
+        ssl_certificate_key {self.certificate};
+        ssl_protocols TLSv1.2 TLSv1.3;"""
         user = "user root;" if os.geteuid() == 0 else ""
         temporary = "\n".join(
             f"    {name}_temp_path {self.directory}/{name};"
@@ -221,7 +232,8 @@ http {{
         keepalive_requests 1000000000;
     }}{upstream}
     server {{
-        listen 127.0.0.1:{self.port} reuseport backlog=4096;
+        listen 127.0.0.1:{self.port} {"ssl " if tls else ""}reuseport backlog=4096;
+        {tls}
         location / {{
             proxy_pass http://app;
             {"mirror /mirror;" if mirror else ""}
@@ -259,6 +271,7 @@ class HAProxy(Proxy):
     can_mirror = False
 
     def write(self):
+        tls = f" ssl crt {self.certificate} ssl-min-ver TLSv1.2" if self.certificate else ""
         self.write_file("haproxy.cfg", f"""global
     nbthread 1
     cpu-map 1 {self.bench.proxy_cpu}
@@ -274,7 +287,7 @@ defaults
     timeout http-keep-alive 75s
     http-reuse always
 frontend front
-    bind 127.0.0.1:{self.port}
+    bind 127.0.0.1:{self.port}{tls}
     default_backend app
 backend app
     server app 127.0.0.1:{self.upstream_port} pool-max-conn -1

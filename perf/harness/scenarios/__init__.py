@@ -1,6 +1,6 @@
 """The scenarios of perf/peers: each one a row, or some, of what Umbra must reach."""
 
-from . import bodies, deaths, faults, fixed, idle, memory, mirror, p99, saturation
+from . import bodies, deaths, faults, fixed, idle, memory, mirror, p99, saturation, tls
 
 SCENARIOS = {
     "saturation": saturation.run,
@@ -10,6 +10,7 @@ SCENARIOS = {
     "memory": memory.run,
     "idle": idle.run,
     "faults": faults.run,
+    "tls": tls.run,
     "p99": p99.run,
     "deaths": deaths.run,
 }
