@@ -12,6 +12,8 @@ struct ProcessReading {
     let startedMs: UInt64
     let heartbeatMs: UInt64
     let lastStatus: UInt64
+    let logRepeated: UInt64
+    let logUnwritten: UInt64
     /// The worker that serves this worker's socket; nil for nobody, and for other roles.
     let servedBy: Int?
 
@@ -24,6 +26,8 @@ struct ProcessReading {
         startedMs = row.value(.startedMs)
         heartbeatMs = row.value(.heartbeatMs)
         lastStatus = row.value(.lastStatus)
+        logRepeated = row.value(.logRepeated)
+        logUnwritten = row.value(.logUnwritten)
         let serving = row.value(.servedBy)
         servedBy = role == .worker && serving > 0 ? Int(clamping: serving) - 1 : nil
     }

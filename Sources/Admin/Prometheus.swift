@@ -113,5 +113,18 @@ extension Prometheus {
                 MetricText.labels(("role", process.role.label), ("index", "\(process.index)")),
                 nanoseconds: age * 1_000_000)
         }
+        text.family(
+            "umbra_log_suppressed_total", .counter,
+            "Lines of the gateway's own log that were counted instead of written.")
+        for process in processes {
+            for (reason, count) in [
+                ("repeated", process.logRepeated), ("unwritten", process.logUnwritten),
+            ] {
+                text.sample(
+                    MetricText.labels(
+                        ("role", process.role.label), ("index", "\(process.index)"),
+                        ("reason", reason)), count)
+            }
+        }
     }
 }

@@ -116,8 +116,17 @@ extension Prometheus {
         }
         perWorker(
             &text, "umbra_log_records_total", .counter, .logRecords, "Access log lines handed on.")
-        perWorker(
-            &text, "umbra_log_dropped_total", .counter, .logDropped,
-            "Access log lines dropped because the ring was full.")
+        text.family(
+            "umbra_log_dropped_total", .counter,
+            "Access log lines that were lost: the thread was behind, or the file took no more.")
+        for (worker, part) in board.workers.enumerated() {
+            for (reason, counter) in [
+                ("queue_full", WorkerCounter.logDropped), ("write_failed", .logUnwritten),
+            ] {
+                text.sample(
+                    MetricText.labels(("worker", "\(worker)"), ("reason", reason)),
+                    part.counters.value(counter))
+            }
+        }
     }
 }

@@ -119,6 +119,7 @@ public enum ConfigurationReader {
         settings.runtime = GatewayBlocks.runtime(root, findings)
         settings.limits = GatewayBlocks.limits(root)
         settings.forwarding = GatewayBlocks.forwarding(root, findings)
+        settings.log = GatewayBlocks.log(root)
         settings.accessLog = GatewayBlocks.accessLog(root, findings)
         let targets = TargetBlock.read(root, findings)
         settings.targets = targets.settings

@@ -1,7 +1,7 @@
 import CoreLoop
 import Proxy
 
-/// The blocks that stand alone: admin, runtime, limits, forwarding, access_log.
+/// The blocks that stand alone: admin, runtime, limits, forwarding, log, access_log.
 enum GatewayBlocks {
     // MARK: Listeners
 
@@ -177,6 +177,17 @@ enum GatewayBlocks {
             }
             forwarding.trustedProxies.append(network)
         }
+    }
+
+    static func log(_ root: Section) -> LogSettings {
+        var log = LogSettings()
+        guard let section = root.section("log") else { return log }
+        if let name = section.choice("level") { log.level = LogLevel(name: name)! }
+        if let name = section.choice("format") { log.format = LogFormat(rawValue: name)! }
+        if let name = section.choice("to") {
+            log.destination = LogSettings.Destination(rawValue: name)!
+        }
+        return log
     }
 
     static func accessLog(_ root: Section, _ findings: Findings) -> AccessLogSettings? {

@@ -5,7 +5,8 @@ extension Schema {
 
     /// The keys that this version acts on, in the order of the documentation.
     public static let keys: [SchemaKey] =
-        general + runtime + limits + forwarding + targets + upstreams + routes + mirror + accessLog
+        general + runtime + limits + forwarding + targets + upstreams + routes + mirror + log
+        + accessLog
 
     private static let general: [SchemaKey] =
         [
@@ -287,6 +288,22 @@ extension Schema {
         SchemaKey(
             "traffic_mirror.breaker.open_max", .duration(1...3_600_000), "30s", "1m",
             "How long it stays open at most.", scope: .shadow),
+    ]
+
+    private static let log: [SchemaKey] = [
+        SchemaKey(
+            "log", .mapping, "–", "{level: warn}",
+            "What the gateway says of itself, on standard error."),
+        SchemaKey(
+            "log.level", .choice(["error", "warn", "info", "debug"]), "info", "warn",
+            "Lines of this level, and of those that matter more."),
+        SchemaKey(
+            "log.format", .choice(["text", "json"]), "text", "json",
+            "LEVEL umbra::gateway TEXT, or one JSON object a line."),
+        SchemaKey(
+            "log.to", .choice(["auto", "stderr", "journald"]), "auto", "journald",
+            "Whether lines begin with the journal's <N>: where standard error is the journal's, never, or always."
+        ),
     ]
 
     private static let accessLog: [SchemaKey] = [

@@ -14,4 +14,12 @@ public enum Limits {
     public static let timerTickMs = 32
     /// Timers that one turn may fire; the rest come with the next turn.
     public static let timersPerTurnMax = 1_024
+    /// Bytes of one line of the gateway's own log, newline included: PIPE_BUF, so that what several
+    /// processes write into one pipe is never mixed.
+    public static let logLineBytesMax = 4_096
+    /// Events of one kind that are said within a window; the rest are counted.
+    public static let logBurstMax = 5
+    public static let logWindowMs = 10_000
+    /// Kinds of events that are counted at one time; those beyond are all said.
+    public static let logKindsMax = 64
 }

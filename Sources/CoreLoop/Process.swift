@@ -35,6 +35,13 @@ public enum ProcessControl {
         _ = name.withCString { umbra_prctl(PR_SET_NAME, UInt(bitPattern: $0)) }
     }
 
+    /// The limit of open files; 0 where it cannot be read.
+    public static func fileLimit() -> Int {
+        var limit = rlimit()
+        guard getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit) == 0 else { return 0 }
+        return Int(clamping: limit.rlim_cur)
+    }
+
     /// Raises the limit of open files as far as allowed; returns what it is now.
     @discardableResult
     public static func raiseFileLimit(to wanted: Int) -> Int {

@@ -7,12 +7,17 @@ extension ProxyWorker {
     /// Takes new connections off a listener, at most `acceptsPerTurnMax`: it is level-triggered and
     /// says so again.
     func acceptClients(_ place: Int) {
-        guard listeners[place].fd >= 0, !isDraining else { return }
+        guard listeners[place].fd >= 0, !isDraining, acceptPausedUntil == 0 else { return }
         var storage = sockaddr_storage()
         var length = socklen_t(0)
         for _ in 0..<CoreLoop.Limits.acceptsPerTurnMax {
             switch Socket.accept(listeners[place].fd, &storage, &length) {
-            case .connection(let fd): open(fd, &storage, entry: listeners[place].entry)
+            case .connection(let fd):
+                open(fd, &storage, entry: listeners[place].entry)
+                // The rest of the descriptors is for the upstreams of those that are in: without
+                // one, a client gets nothing but 503.
+                if fd >= clientDescriptorMax { pauseAccepting() }
+                if acceptPausedUntil != 0 { return }
             case .wouldBlock: return
             case .aborted: continue
             case .exhausted:
@@ -71,18 +76,35 @@ extension ProxyWorker {
     }
 
     private func pauseAccepting() {
+        guard acceptPausedUntil == 0 else { return }
         counters.add(.acceptsPaused)
         for listener in listeners where listener.fd >= 0 { epoll.remove(listener.fd) }
         acceptPausedUntil = now.milliseconds + UInt64(ProxyLimits.acceptPauseMs)
+        onDescriptors?(true)
     }
 
+    /// Goes on accepting where there are descriptors again; looks again later where not.
     func resumeAccepting() {
+        guard hasDescriptors || isDraining else {
+            acceptPausedUntil = now.milliseconds + UInt64(ProxyLimits.acceptPauseMs)
+            return
+        }
         acceptPausedUntil = 0
         guard !isDraining else { return }
         for (place, listener) in listeners.enumerated() where listener.fd >= 0 {
             try? epoll.add(
                 listener.fd, Token(kind: Kind.listener, slot: place, generation: 0), mode: .level)
         }
+        onDescriptors?(false)
+    }
+
+    /// Whether the next descriptor would be one that a client may have.
+    private var hasDescriptors: Bool {
+        guard let listener = listeners.first(where: { $0.fd >= 0 }) else { return true }
+        let probe = umbra_fcntl(listener.fd, F_DUPFD_CLOEXEC, 0)
+        if probe < 0 { return false }
+        close(probe)
+        return probe < clientDescriptorMax
     }
 
     /// Takes what the kernel has accepted already, then nothing more, and closes what is idle.
@@ -90,6 +112,8 @@ extension ProxyWorker {
     /// them.
     public func drain() {
         guard !isDraining else { return }
+        // Where descriptors had run out: there may be some by now, and this is the last time.
+        acceptPausedUntil = 0
         for place in listeners.indices where listeners[place].fd >= 0 {
             for _ in 0..<CoreLoop.Limits.listenBacklog / CoreLoop.Limits.acceptsPerTurnMax {
                 acceptClients(place)

@@ -2,6 +2,7 @@ import CLinux
 public import CoreLoop
 import HTTP
 import Mirror
+import Synchronization
 
 /// What the log says of one request. Filled while the request is served, written by the log's
 /// thread.
@@ -69,16 +70,29 @@ public final class AccessLog {
     private let writer: AccessLogWriter
     private let wake: Wake
     private var isStopped = false
+    /// The error that was reported last; 0 none. And what was lost before it.
+    private var saidFault: Int32 = 0
+    private var lostBefore: UInt64 = 0
+
+    /// What has become of the file since one last asked.
+    public enum News: Equatable {
+        /// Lines are lost, by this errno, until it can be written again.
+        case failing(Int32)
+        /// It can, after so many were lost.
+        case recovered(lost: UInt64)
+    }
 
     /// A ring cell: a record's bytes, and some room.
     struct UnsafeLogCell: BitwiseCopyable {
         var words = InlineArray<240, UInt64>(repeating: 0)
     }
 
-    /// Starts the log's thread. `fd` is the file, written with one `write` for many lines.
+    /// Starts the log's thread. `fd` is the file, written with one `write` for many lines; -1 where
+    /// `path` could not be opened: it is tried again. `path` nil is a file that cannot be opened
+    /// anew. `changes` is knocked at where `takeNews` has something to say.
     public init(
-        fd: Int32, routes: [String], targets: [String], shadows: [String],
-        counters: CounterRow<WorkerCounter>
+        fd: Int32, path: String? = nil, routes: [String], targets: [String], shadows: [String],
+        counters: CounterRow<WorkerCounter>, changes: Wake? = nil
     ) throws(SystemError) {
         precondition(MemoryLayout<LogRecord>.size <= MemoryLayout<UnsafeLogCell>.size)
         self.counters = counters
@@ -91,7 +105,9 @@ public final class AccessLog {
         producer = RingProducer(ring)
         wake = try Wake.create()
         writer = AccessLogWriter(
-            fd: fd, ring: ring, wake: wake, routes: routes, targets: targets, shadows: shadows)
+            file: AccessLogFile(
+                fd: fd, path: path, lost: counters[.logUnwritten], changes: changes),
+            ring: ring, wake: wake, routes: routes, targets: targets, shadows: shadows)
         writer.start()
     }
 
@@ -106,6 +122,32 @@ public final class AccessLog {
         guard !isStopped else { return }
         isStopped = true
         writer.stop()
+    }
+
+    /// Opens the file at `path` to append lines, made where it is not there (0640). -1 and errno
+    /// where that fails. A pipe without a reader fails too, instead of waiting for one.
+    public static func open(_ path: String) -> Int32 {
+        umbra_open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NONBLOCK | O_NOCTTY, 0o640)
+    }
+
+    /// Has the thread write on into a file of the same name, once what waits is written: after a
+    /// rotation. Where it cannot be opened the old one stays.
+    public func reopen() {
+        writer.wantsReopen.store(true, ordering: .releasing)
+        wake.signal()
+    }
+
+    /// Whether the file began or ceased to fail since the last call; nil where it did not.
+    public func takeNews() -> News? {
+        let fault = writer.file.fault.load(ordering: .acquiring)
+        guard fault != saidFault else { return nil }
+        defer { saidFault = fault }
+        let lost = counters.value(.logUnwritten)
+        if fault != 0 {
+            if saidFault == 0 { lostBefore = lost }
+            return .failing(fault)
+        }
+        return .recovered(lost: lost - lostBefore)
     }
 
     func begin(_ head: RequestHead, _ bytes: UnsafeRawPointer, route: Int, _ address: AddressText)
@@ -198,196 +240,5 @@ public final class AccessLog {
         } else {
             counters.add(.logDropped)
         }
-    }
-}
-
-/// The log's thread: takes records off the ring and writes them as JSON lines.
-final class AccessLogWriter: @unchecked Sendable {
-    // Only the thread touches what follows once it runs; `isStopping` is the ring's closing knock.
-    private let fd: Int32
-    private let wake: Wake
-    private let consumer: RingConsumer<AccessLog.UnsafeLogCell>
-    private let routes: [String]
-    private let targets: [String]
-    private let shadows: [String]
-    private let stopFlag: UnsafeMutablePointer<Int32>
-    private var thread = pthread_t()
-    private var line: [UInt8] = []
-    private static let batchBytesMax = 64 << 10
-
-    init(
-        fd: Int32, ring: RingMemory<AccessLog.UnsafeLogCell>, wake: Wake, routes: [String],
-        targets: [String],
-        shadows: [String]
-    ) {
-        self.fd = fd
-        self.wake = wake
-        consumer = RingConsumer(ring)
-        self.routes = routes.map(Self.quoted)
-        self.targets = targets.map(Self.quoted)
-        self.shadows = shadows.map(Self.quoted)
-        stopFlag = .allocate(capacity: 1)
-        stopFlag.initialize(to: 0)
-        line.reserveCapacity(Self.batchBytesMax + 8_192)
-    }
-
-    deinit { stopFlag.deallocate() }
-
-    func start() {
-        let context = Unmanaged.passRetained(self).toOpaque()
-        pthread_create(
-            &thread, nil,
-            { context in
-                Unmanaged<AccessLogWriter>.fromOpaque(context!).takeRetainedValue().run()
-                return nil
-            }, context)
-    }
-
-    func stop() {
-        stopFlag.pointee = 1
-        wake.signal()
-        pthread_join(thread, nil)
-    }
-
-    private func run() {
-        while true {
-            while let cell = consumer.pop() {
-                withUnsafeBytes(of: cell) { append($0.load(as: LogRecord.self)) }
-                if line.count >= Self.batchBytesMax { flush() }
-            }
-            flush()
-            if stopFlag.pointee != 0 { return }
-            if consumer.prepareToSleep() {
-                var poller = pollfd(fd: wake.fd, events: Int16(POLLIN), revents: 0)
-                _ = poll(&poller, 1, 1_000)
-                wake.clear()
-                consumer.wokeUp()
-            }
-        }
-    }
-
-    /// Writes what has gathered. A file that cannot be written costs its lines, nothing else.
-    private func flush() {
-        var start = 0
-        while start < line.count {
-            let written = line.withUnsafeBytes {
-                write(fd, $0.baseAddress! + start, $0.count - start)
-            }
-            if written < 0 {
-                if lastErrno == EINTR { continue }
-                break
-            }
-            start += written
-        }
-        line.removeAll(keepingCapacity: true)
-    }
-
-    private func append(_ record: LogRecord) {
-        put("{\"time\":\"")
-        putTime(record.wallMs)
-        put("\",\"request_id\":")
-        putQuoted(record.requestID)
-        if record.traceHigh | record.traceLow != 0 {
-            put(",\"trace_id\":\"")
-            putHex(record.traceHigh)
-            putHex(record.traceLow)
-            put("\"")
-        }
-        put(",\"client\":\"")
-        withUnsafeBytes(of: record.address.bytes) {
-            line.append(contentsOf: $0.prefix(Int(record.address.count)))
-        }
-        put("\",\"method\":")
-        putQuoted(record.method)
-        put(",\"host\":")
-        putQuoted(record.host)
-        put(",\"path\":")
-        putQuoted(record.target)
-        put(",\"route\":")
-        put(record.route == LogRecord.noRoute ? "null" : routes[Int(record.route)])
-        put(",\"target\":")
-        put(record.route == LogRecord.noRoute ? "null" : targets[Int(record.route)])
-        put(",\"status\":\(record.status),\"latency_us\":\(record.latencyNs / 1_000)")
-        put(",\"request_bytes\":\(record.requestBytes),\"answer_bytes\":\(record.answerBytes)")
-        put(record.isWhole ? ",\"complete\":true" : ",\"complete\":false")
-        if record.copyCount > 0 {
-            put(",\"shadows\":[")
-            for place in 0..<Int(record.copyCount) {
-                if place > 0 { put(",") }
-                putCopy(record.copies[place])
-            }
-            put("]")
-        }
-        put("}\n")
-    }
-
-    private func putCopy(_ copy: LogRecord.Copy) {
-        let outcome = copy.outcome
-        put("{\"shadow\":\(shadows[Int(copy.shadow)]),\"outcome\":\"")
-        if outcome.wasSent == 0 {
-            put(
-                "dropped\",\"reason\":\"\(DropReason(rawValue: Int(outcome.code))?.label ?? "invalid_copy")\"}"
-            )
-            return
-        }
-        put(CopyResult(rawValue: Int(outcome.code))?.label ?? "error")
-        put("\",\"status\":\(outcome.status),\"latency_us\":\(outcome.latencyUs)")
-        var id = InlineArray<36, UInt8>(repeating: 0)
-        withUnsafeMutableBytes(of: &id) { memory in
-            var writer = HeadWriter(memory)
-            UUIDv7.append(outcome.shadowID.0, outcome.shadowID.1, to: &writer)
-        }
-        put(",\"shadow_id\":\"")
-        withUnsafeBytes(of: id) { line.append(contentsOf: $0) }
-        put("\"}")
-    }
-
-    private func putHex(_ number: UInt64) {
-        let digits = String(number, radix: 16)
-        put(String(repeating: "0", count: 16 - digits.utf8.count) + digits)
-    }
-
-    private func put(_ text: String) { line.append(contentsOf: text.utf8) }
-
-    private func putQuoted<let capacity: Int>(_ text: LogRecord.Text<capacity>) {
-        line.append(0x22)
-        withUnsafeBytes(of: text.bytes) { raw in
-            for byte in raw.prefix(Int(text.count)) { Self.escape(byte, into: &line) }
-        }
-        line.append(0x22)
-    }
-
-    /// One byte of a JSON string. Bytes that are no ASCII are written as Latin-1 escapes: what a
-    /// client sent need not be UTF-8, the log always is.
-    private static func escape(_ byte: UInt8, into line: inout [UInt8]) {
-        switch byte {
-        case 0x22, 0x5C:
-            line.append(0x5C)
-            line.append(byte)
-        case 0x20..<0x7F: line.append(byte)
-        default:
-            let digits = Array("0123456789abcdef".utf8)
-            line.append(contentsOf: "\\u00".utf8)
-            line.append(digits[Int(byte >> 4)])
-            line.append(digits[Int(byte & 15)])
-        }
-    }
-
-    private static func quoted(_ text: String) -> String {
-        var bytes: [UInt8] = [0x22]
-        for byte in text.utf8 { escape(byte, into: &bytes) }
-        bytes.append(0x22)
-        return String(decoding: bytes, as: UTF8.self)
-    }
-
-    private func putTime(_ wallMs: UInt64) {
-        var seconds = time_t(wallMs / 1_000)
-        var parts = tm()
-        gmtime_r(&seconds, &parts)
-        func two(_ n: Int32) -> String { n < 10 ? "0\(n)" : "\(n)" }
-        let ms = wallMs % 1_000
-        put("\(parts.tm_year + 1900)-\(two(parts.tm_mon + 1))-\(two(parts.tm_mday))T")
-        put("\(two(parts.tm_hour)):\(two(parts.tm_min)):\(two(parts.tm_sec)).")
-        put(ms < 10 ? "00\(ms)Z" : ms < 100 ? "0\(ms)Z" : "\(ms)Z")
     }
 }

@@ -29,7 +29,9 @@ public enum WorkerCounter: Int, CaseIterable, Sendable {
     case bytesIn, bytesOut
     case blocksTaken, blocksTakenHigh, blocksExhausted
     case turns, events
-    case logRecords, logDropped
+    /// Lines handed to the log's thread, and those that found its ring full; the last is the
+    /// thread's own: of the lines handed over, those that the file did not take.
+    case logRecords, logDropped, logUnwritten
 }
 
 /// What a process is.
@@ -64,8 +66,8 @@ public enum ProcessState: Int, CaseIterable, Sendable {
     }
 }
 
-/// What is known of one process. Written by the supervisor, but for `state` running and
-/// `heartbeatMs`.
+/// What is known of one process. Written by the supervisor, but for `state` running,
+/// `heartbeatMs`, and the log's cells.
 public enum ProcessCell: Int, CaseIterable, Sendable {
     case pid, restarts, state
     /// Monotonic milliseconds.
@@ -73,6 +75,11 @@ public enum ProcessCell: Int, CaseIterable, Sendable {
     /// Wait status of the last death, and the worker that serves this worker's socket (itself, plus
     /// 1; 0 nobody).
     case lastStatus, servedBy
+    /// Written by the process itself: events that its log counted instead of saying them, and lines
+    /// that nobody took.
+    case logRepeated, logUnwritten
+    /// The supervisor's row only: times that access logs were to be opened anew.
+    case logRotations
 }
 
 /// Everything that the processes share besides blocks and rings: each cell has one writer.

@@ -21,6 +21,8 @@ public struct GatewaySettings: Sendable, Equatable {
     public var routes: [RouteSettings] = []
     /// `access_log`; nil writes none.
     public var accessLog: AccessLogSettings?
+    /// `log`: what the gateway says of itself.
+    public var log = LogSettings()
     /// `traffic_mirror.enabled`: false starts with mirroring off; it can be switched on later.
     public var mirrorEnabled = true
     /// `traffic_mirror.guard.p99_overhead`: what mirroring may add to the users' P99, as a share;
@@ -181,6 +183,20 @@ public struct RouteSettings: Sendable, Equatable {
 public struct AccessLogSettings: Sendable, Equatable {
     /// A file, or `-` for standard output.
     public var path = "-"
+
+    public init() {}
+}
+
+/// `log`: what the gateway says of itself, on standard error.
+public struct LogSettings: Sendable, Equatable {
+    /// Whether lines begin with `<N>`, by which the journal knows a line's level: where standard
+    /// error is the journal's, never, or always.
+    public enum Destination: String, CaseIterable, Sendable { case auto, stderr, journald }
+
+    /// Lines of this level, and of those that matter more, are written.
+    public var level = LogLevel.info
+    public var format = LogFormat.text
+    public var destination = Destination.auto
 
     public init() {}
 }

@@ -39,8 +39,22 @@ public enum ProxyLimits {
     public static let copiedBodyMax = 4_096
     /// Wait of the loop while copies are out, milliseconds: their returns are looked for.
     public static let returnPollMs = 10
-    /// After running out of descriptors, accepting rests this long.
+    /// After running out of descriptors, accepting rests this long before it looks again.
     public static let acceptPauseMs = 100
+    /// Of a limit of open files that is too low for all connections, the share (one of so many) that
+    /// clients leave to connections to targets.
+    static let descriptorReserveShare = 4
+
+    /// Descriptors that a worker of so many connections may want: one for each client and one for
+    /// its upstream, and its own.
+    public static func descriptors(connections: Int) -> Int { 2 * connections + 256 }
+
+    /// The number from which on a client's descriptor has accepting rest: the kernel gives the
+    /// lowest that is free.
+    static func clientDescriptorMax(limit: Int, connections: Int) -> Int32 {
+        if limit >= descriptors(connections: connections) { return .max }
+        return Int32(clamping: limit - limit / descriptorReserveShare)
+    }
     /// Blocks are given back to the kernel this often.
     public static let trimIntervalMs = 250
     /// Orders about mirroring that hold, or come back when others end.

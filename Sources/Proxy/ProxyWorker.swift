@@ -73,6 +73,9 @@ public final class ProxyWorker {
     /// Called with a line for people where a target's certificate or handshake was refused, seldom
     /// enough for a log.
     public var onTLSFault: ((String) -> Void)?
+    /// Called when accepting rests for want of descriptors (true), and when it goes on.
+    public var onDescriptors: ((_ areShort: Bool) -> Void)?
+    let clientDescriptorMax: Int32
     var nextTLSFaultMs: UInt64 = 0
     var unsaidTLSFaults = 0
     /// The time at the turn's start.
@@ -112,6 +115,8 @@ public final class ProxyWorker {
         bodyTimeoutMs = settings.limits.bodyTimeoutMs
         blockBytes = settings.runtime.blockBytes
         let connections = settings.runtime.connectionsPerWorker
+        clientDescriptorMax = ProxyLimits.clientDescriptorMax(
+            limit: ProcessControl.fileLimit(), connections: connections)
         epoll = try Epoll()
         clients = try Slab(capacity: connections)
         upstreams = try Slab(capacity: connections)

@@ -58,6 +58,9 @@ extension ProxyWorker {
             fd = descriptor
             isConnected = true
         case .inProgress(let descriptor): fd = descriptor
+        // Our own want of descriptors or memory: no fault of the endpoint's.
+        case .failed(EMFILE), .failed(ENFILE), .failed(ENOBUFS), .failed(ENOMEM):
+            return Self.noUpstreamToTry
         case .failed:
             noteConnectFailure(endpoint, index)
             return Self.upstreamRefusedAtOnce

@@ -1,15 +1,19 @@
 import CLinux
+import CoreLoop
 
 /// What people read: standard output for answers, standard error for everything else.
 enum Console {
     static func out(_ text: String) { write(text + "\n", to: STDOUT_FILENO) }
     static func error(_ text: String) { write(text + "\n", to: STDERR_FILENO) }
 
-    enum Level: String { case info = "INFO", warn = "WARN", error = "ERROR" }
-
-    /// One line of the gateway's own log.
-    static func log(_ level: Level, _ text: String) {
-        error("\(level.rawValue) umbra::gateway \(text)")
+    /// One line of the gateway's own log. Warnings and errors that repeat (`isLimited`; of one kind
+    /// are those said at one place) are counted after the first few: see `LogThrottle`.
+    static func log(
+        _ level: LogLevel, _ text: String, isLimited: Bool? = nil,
+        file: StaticString = #fileID, line: UInt = #line
+    ) {
+        GatewayLog.say(
+            level, text, kind: isLimited ?? (level <= .warn) ? LogKind(file, line) : nil)
     }
 
     static func write(_ text: String, to fd: Int32) {

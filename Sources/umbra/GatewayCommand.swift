@@ -10,10 +10,11 @@ import Upstream
 enum GatewayCommand {
     private static let help = """
         Usage:
-          umbra gateway run --policy-config FILE [--port N | --listen ADDR:PORT]
+          umbra gateway run --policy-config FILE [--port N | --listen ADDR:PORT] [--log-level LEVEL]
               --policy-config FILE   the configuration (docs/configuration.md)
               --port N               listen on 127.0.0.1:N instead of the file's `listen`
               --listen ADDR:PORT     listen there instead of the file's `listen`
+              --log-level LEVEL      error, warn, info or debug, instead of the file's `log.level`
             SIGTERM, SIGINT: stop accepting, finish what is under way (runtime.drain_timeout), exit 0.
             A second one ends at once. Log lines go to standard error.
 
@@ -43,7 +44,7 @@ enum GatewayCommand {
 
     private static func serve(_ words: [String]) throws(Arguments.Fault) -> Int32 {
         let arguments = try Arguments(
-            words, valued: ["--policy-config", "--port", "--listen"], flags: [])
+            words, valued: ["--policy-config", "--port", "--listen", "--log-level"], flags: [])
         if arguments.has("--help") {
             Console.out(help)
             return 0
@@ -63,19 +64,24 @@ enum GatewayCommand {
         } else if let port = try arguments.number("--port", in: 0...65_535) {
             listen = [SocketAddress(host: "127.0.0.1", port: UInt16(port))!]
         }
+        let level = try logLevel(arguments)
         let result = ConfigurationReader.readFile(file, listen: listen)
-        for finding in result.diagnostics { Console.error(finding.text(file: file)) }
         guard var settings = result.settings else {
+            for finding in result.diagnostics { Console.error(finding.text(file: file)) }
             Console.log(.error, "\(file) is not valid: nothing was started")
             return 2
         }
-        for finding in ConfigurationReader.resolveTargets(&settings) {
-            Console.error(finding.text(file: file))
+        if let level { settings.log.level = level }
+        GatewayLog.configure(settings.log)
+        let findings = result.diagnostics + ConfigurationReader.resolveTargets(&settings)
+        for finding in findings {
+            Console.log(.warn, finding.text(file: file), isLimited: false)
         }
         guard settings.targets.contains(where: { !$0.addresses.isEmpty }) else {
             Console.log(.error, "no target has an address: nothing was started")
             return 2
         }
+        guard accessLogOpens(settings) else { return 1 }
         do throws(SystemError) {
             let supervisor = try Supervisor(
                 settings: settings, document: result.document, keyFiles: result.keyFiles)
@@ -84,6 +90,31 @@ enum GatewayCommand {
             Console.log(.error, "cannot start: \(error)")
             return 1
         }
+    }
+
+    /// Whether the access log can be opened: later that would only be a line in this log. A pipe
+    /// that nobody reads yet counts as one that can.
+    private static func accessLogOpens(_ settings: GatewaySettings) -> Bool {
+        guard let path = settings.accessLog?.path, path != "-" else { return true }
+        let fd = AccessLog.open(path)
+        if fd >= 0 { close(fd) }
+        guard fd >= 0 || lastErrno == ENXIO else {
+            Console.log(
+                .error,
+                "cannot open access_log.path \(path): \(SystemError.text(lastErrno)): "
+                    + "nothing was started")
+            return false
+        }
+        return true
+    }
+
+    private static func logLevel(_ arguments: Arguments) throws(Arguments.Fault) -> LogLevel? {
+        guard let name = arguments.value("--log-level") else { return nil }
+        guard let level = LogLevel(name: name) else {
+            let names = LogLevel.allCases.map(\.name).joined(separator: ", ")
+            throw Arguments.Fault(text: "--log-level \(name): the levels are \(names)")
+        }
+        return level
     }
 
     private static func status(_ words: [String]) throws(Arguments.Fault) -> Int32 {

@@ -11,7 +11,8 @@ enum GatewayNotices {
         for target in settings.targets where target.tls?.skipsVerification == true {
             Console.log(
                 .warn,
-                "The certificate of target \(target.id) IS NOT CHECKED (insecure_skip_verify)")
+                "The certificate of target \(target.id) IS NOT CHECKED (insecure_skip_verify)",
+                isLimited: false)
         }
         let primary = settings.targets[settings.routes.last!.target].id
         for (place, shadow) in settings.shadows.enumerated() {
@@ -22,6 +23,15 @@ enum GatewayNotices {
                 "Traffic mirror: primary=\(primary), shadow=\(shadow.targetID), sample_rate=\(rate)"
             )
         }
+    }
+
+    /// Says so where a process may have fewer descriptors than its connections take.
+    static func fileLimit(_ limit: Int, of wanted: Int) {
+        guard limit < wanted else { return }
+        Console.log(
+            .warn,
+            "The limit of open files (nofile) is \(limit), and could not be raised to the \(wanted) "
+                + "that runtime.connections_per_worker may take: accepting will rest earlier")
     }
 
     static func ready(_ launch: Launch, listen: String) {

@@ -124,6 +124,7 @@ final class Generation {
             holdBack(child, now)
             return
         }
+        Console.log(.debug, "\(child.name) started, process \(child.pid)")
         child.startedMs = now
         cells[.pid].set(UInt64(child.pid))
         cells[.startedMs].set(now)
@@ -267,6 +268,13 @@ final class Generation {
             shadow.isRecycled = true
             kill(shadow.pid, SIGKILL)
         }
+    }
+
+    /// Has the workers write on into access logs of the same names: after a rotation. By the board
+    /// and not by a signal, which would end a worker that does not expect it yet.
+    func reopenLogs() {
+        board.supervisor[.logRotations].add()
+        for wake in workerWakes { wake.signal() }
     }
 
     // MARK: Ending

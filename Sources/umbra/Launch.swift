@@ -8,8 +8,8 @@ import Upstream
 /// Everything a role needs to know that is no shared memory: passed in a memfd, so that every
 /// process reads the same configuration, whatever happens to the file meanwhile.
 ///
-/// Form: one line `workers N`, one line `endpoint TARGET INDEX ADDRESS …` for each endpoint with a
-/// name, an empty line, the YAML document.
+/// Form: one line `workers N`, one line `log LEVEL`, one line `endpoint TARGET INDEX ADDRESS …` for
+/// each endpoint with a name, an empty line, the YAML document.
 struct Launch {
     var settings: GatewaySettings
     var workers: Int
@@ -24,7 +24,7 @@ struct Launch {
 
     /// Writes the page into a new memfd.
     func write() throws(SystemError) -> Int32 {
-        var text = "workers \(workers)\n"
+        var text = "workers \(workers)\nlog \(settings.log.level.name)\n"
         for (index, target) in settings.targets.enumerated() {
             for (place, endpoint) in target.endpoints.enumerated() where endpoint.isNamed {
                 let list = endpoint.addresses.map { " " + $0.text }.joined()
@@ -54,6 +54,7 @@ struct Launch {
         precondition(count == bytes.count, "the launch page is cut off")
         var found: [(target: Int, endpoint: Int, addresses: [SocketAddress])] = []
         var workers = 1
+        var level = LogLevel.info
         var start = 0
         while let end = bytes[start...].firstIndex(of: 0x0A) {
             let line = String(decoding: bytes[start..<end], as: UTF8.self)
@@ -61,6 +62,7 @@ struct Launch {
             if line.isEmpty { break }
             let words = line.split(separator: " ")
             if words[0] == "workers" { workers = Int(words[1])! }
+            if words[0] == "log" { level = LogLevel(name: String(words[1]))! }
             if words[0] == "endpoint" {
                 let addresses = words.dropFirst(3).compactMap { SocketAddress(String($0)) }
                 found.append((Int(words[1])!, Int(words[2])!, addresses))
@@ -69,6 +71,8 @@ struct Launch {
         let document = Array(bytes[start...])
         let result = ConfigurationReader.read(text: document, file: "launch page")
         var settings = result.settings!
+        // A command's option goes before the document.
+        settings.log.level = level
         for (target, endpoint, addresses) in found {
             settings.targets[target].endpoints[endpoint].addresses = addresses
         }

@@ -11,6 +11,8 @@ enum Main {
         // `umbra demo` starts its gateways through this.
         ChildProcess.becomeIfAsked()
         umbra_ignore_signal(SIGPIPE)
+        // A log that has reached its limit of size is a failed write, not the end.
+        umbra_ignore_signal(SIGXFSZ)
         let arguments = Array(CommandLine.arguments.dropFirst())
         exit(run(arguments))
     }
@@ -42,7 +44,7 @@ enum Main {
         umbra \(umbraVersion): an edge proxy that tees live HTTP traffic to a shadow service.
 
         Usage:
-          umbra gateway run --policy-config FILE [--port N | --listen ADDR:PORT]
+          umbra gateway run --policy-config FILE [--port N | --listen ADDR:PORT] [--log-level LEVEL]
               Serve. Runs until SIGTERM or SIGINT; then drains and exits 0.
           umbra gateway status [--policy-config FILE | --admin ADDR:PORT] [--json]
               Show the gateway's processes, restarts and what the mirror does.

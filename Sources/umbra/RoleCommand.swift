@@ -33,8 +33,11 @@ enum RoleCommand {
         // Ctrl-C reaches the whole terminal group; the supervisor says when to end.
         umbra_ignore_signal(SIGINT)
         umbra_ignore_signal(SIGHUP)
+        umbra_ignore_signal(SIGUSR1)
         ProcessControl.setName("umbra-\(name)-\(index)")
         let launch = Launch.read(RoleFD.launch)
+        GatewayLog.configure(launch.settings.log, process: "\(name) \(index)")
+        defer { GatewayLog.end() }
         do {
             switch name {
             case "worker":
@@ -45,7 +48,7 @@ enum RoleCommand {
             default: return 2
             }
         } catch {
-            Console.log(.error, "\(name) \(index): \(error)")
+            Console.log(.error, "\(error)")
             return 1
         }
         return 0
@@ -66,6 +69,7 @@ enum RoleCommand {
     {
         let settings = launch.settings
         let board = try mapBoard(launch)
+        GatewayLog.count(in: board.workerProcesses[index])
         pin(index, launch)
         let runtime = settings.runtime
         let blocks = try SharedMemory.map(
@@ -83,6 +87,8 @@ enum RoleCommand {
                 link: link, board: board.mirror, wake: Wake(fd: RoleFD.shadowWake),
                 blocksOnLoanMax: runtime.blocksOnLoanMax)
         }
+        // Read before the file is opened: a rotation in between has it opened twice.
+        var rotations = board.supervisor.value(.logRotations)
         let log = try openLog(settings, board.workers[index].counters)
         let security = try Secrets.forWorker(settings)
         let worker = try ProxyWorker(
@@ -106,17 +112,25 @@ enum RoleCommand {
                 }
             }
         }
-        worker.onWake = adjustListeners
-        worker.onTLSFault = { text in Console.log(.warn, "worker \(index): \(text)") }
+        worker.onWake = {
+            adjustListeners()
+            follow(log, board, &rotations)
+        }
+        worker.onDescriptors = tellDescriptors
+        worker.onTLSFault = { text in Console.log(.warn, text) }
         adjustListeners()
         board.workerProcesses[index][.state].set(UInt64(ProcessState.running.rawValue))
-        while stopRequested == 0 { worker.turn(timeoutMs: waitMsMax) }
+        while stopRequested == 0 {
+            worker.turn(timeoutMs: waitMsMax)
+            GatewayLog.tick()
+        }
         worker.drain()
         // Whoever connects from now on is refused at once instead of waiting for nobody.
         for fd in RoleFD.firstListener..<RoleFD.firstListener + listeners { close(fd) }
         let end = Instant.now().adding(ms: settings.runtime.drainTimeoutMs)
         while worker.clientCount > 0, Instant.now() < end { worker.turn(timeoutMs: 50) }
         log?.stop()
+        follow(log, board, &rotations)
         withExtendedLifetime(blocks.base) {}
     }
 
@@ -124,17 +138,42 @@ enum RoleCommand {
         _ settings: GatewaySettings, _ counters: CounterRow<WorkerCounter>
     ) throws(SystemError) -> AccessLog? {
         guard let log = settings.accessLog else { return nil }
-        var fd = STDOUT_FILENO
-        if log.path != "-" {
-            fd = try check(
-                umbra_open(log.path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0o640),
-                "open(access_log.path)")
-        }
+        let path = log.path == "-" ? nil : log.path
+        let fd = path.map(AccessLog.open) ?? STDOUT_FILENO
         return try AccessLog(
-            fd: fd, routes: settings.routes.map(\.name),
+            fd: fd, path: path, routes: settings.routes.map(\.name),
             targets: settings.routes.map { settings.targets[$0.target].id },
             shadows: settings.shadows.map(\.targetID),
-            counters: counters)
+            counters: counters, changes: Wake(fd: RoleFD.wake))
+    }
+
+    /// Opens the access log anew where the supervisor says so, and says what has become of it.
+    private static func follow(_ log: AccessLog?, _ board: Board, _ rotations: inout UInt64) {
+        let wanted = board.supervisor.value(.logRotations)
+        if wanted != rotations {
+            rotations = wanted
+            log?.reopen()
+        }
+        switch log?.takeNews() {
+        case .failing(let code):
+            Console.log(
+                .error, "access log: \(SystemError.text(code)); lines are lost until it goes again")
+        case .recovered(let lost):
+            Console.log(
+                .info, "access log: written again; \(lost) lines were lost", isLimited: true)
+        case nil: break
+        }
+    }
+
+    private static func tellDescriptors(_ areShort: Bool) {
+        if areShort {
+            let limit = ProcessControl.fileLimit()
+            Console.log(
+                .warn,
+                "out of file descriptors (nofile \(limit)): accepting rests until some are free")
+        } else {
+            Console.log(.info, "accepting again", isLimited: true)
+        }
     }
 
     private static func pin(_ index: Int, _ launch: Launch) {
@@ -150,6 +189,7 @@ enum RoleCommand {
     private static func runShadow(_ index: Int, _ launch: Launch) throws(SystemError) {
         let settings = launch.settings
         let board = try mapBoard(launch)
+        GatewayLog.count(in: board.shadowProcesses[index])
         setpriority(
             __priority_which_t(PRIO_PROCESS.rawValue), 0, Int32(settings.runtime.shadowNice))
         let cpus = ProcessControl.affinity()
@@ -183,6 +223,7 @@ enum RoleCommand {
         process[.state].set(UInt64(ProcessState.running.rawValue))
         worker.run {
             process[.heartbeatMs].set(Instant.now().milliseconds)
+            GatewayLog.tick()
             return stopRequested != 0
         }
         worker.cancelAll()
@@ -214,6 +255,7 @@ enum RoleCommand {
 
     private static func runAdmin(_ launch: Launch) throws(SystemError) {
         let board = try mapBoard(launch)
+        GatewayLog.count(in: board.admin)
         setpriority(__priority_which_t(PRIO_PROCESS.rawValue), 0, 5)
         let token = launch.settings.admin.tokenVariable.flatMap { getenv($0) }.map {
             String(cString: $0)
@@ -224,6 +266,9 @@ enum RoleCommand {
                 nanoseconds: board.supervisor.value(.startedMs) &* 1_000_000),
             version: umbraVersion)
         board.admin[.state].set(UInt64(ProcessState.running.rawValue))
-        server.run { stopRequested != 0 }
+        server.run {
+            GatewayLog.tick()
+            return stopRequested != 0
+        }
     }
 }

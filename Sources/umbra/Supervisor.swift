@@ -24,7 +24,8 @@ final class Supervisor {
         settings: GatewaySettings, document: [UInt8], keyFiles: KeyFiles
     ) throws(SystemError) {
         let workers = settings.runtime.workers ?? ProcessControl.affinity().count
-        ProcessControl.raiseFileLimit(to: settings.runtime.connectionsPerWorker * 2 + 256)
+        let wanted = ProxyLimits.descriptors(connections: settings.runtime.connectionsPerWorker)
+        GatewayNotices.fileLimit(ProcessControl.raiseFileLimit(to: wanted), of: wanted)
         sockets = try ListenSockets(settings.listen.map(\.address), workers: workers)
         if let address = settings.admin.listen { try sockets.openAdmin(address) }
         tickets = try TicketPage()
@@ -42,13 +43,14 @@ final class Supervisor {
     func run() -> Int32 {
         var mask = sigset_t()
         sigemptyset(&mask)
-        for number in [SIGCHLD, SIGTERM, SIGINT, SIGHUP] { sigaddset(&mask, number) }
+        for number in [SIGCHLD, SIGTERM, SIGINT, SIGHUP, SIGUSR1] { sigaddset(&mask, number) }
         sigprocmask(SIG_BLOCK, &mask, nil)
         signalFD = signalfd(-1, &mask, Int32(SFD_NONBLOCK | SFD_CLOEXEC))
         ProcessControl.setName("umbra")
         // A trap's backtrace takes 0.3 s: a worker shall be back within 0.2.
         setenv("SWIFT_BACKTRACE", "enable=no", 0)
         let cells = current.board.supervisor
+        GatewayLog.count(in: cells)
         cells[.pid].set(UInt64(getpid()))
         cells[.state].set(UInt64(ProcessState.running.rawValue))
         cells[.startedMs].set(Instant.now().milliseconds)
@@ -72,6 +74,7 @@ final class Supervisor {
             current.watchLatency(now: .now())
             tickets.rotate(everyMs: current.launch.settings.ticketRotationMs, now: .now())
             sayReady()
+            GatewayLog.tick()
         }
     }
 
@@ -95,6 +98,7 @@ final class Supervisor {
                     current.killAll()
                     forcedExit = 1
                 }
+            case SIGUSR1: current.reopenLogs()
             default: break
             }
         }

@@ -100,7 +100,8 @@ import Testing
             .turns: ("loop_turns_total", [:]),
             .events: ("loop_events_total", [:]),
             .logRecords: ("log_records_total", [:]),
-            .logDropped: ("log_dropped_total", [:]),
+            .logDropped: ("log_dropped_total", ["reason": "queue_full"]),
+            .logUnwritten: ("log_dropped_total", ["reason": "write_failed"]),
         ]
         for worker in 0..<2 {
             for counter in WorkerCounter.allCases

@@ -135,7 +135,7 @@ func exampleFiles() -> [String] {
 
     private static let blocks = [
         "general", "runtime", "limits", "forwarding", "providers", "routes", "traffic_mirror",
-        "access_log",
+        "log", "access_log",
     ]
 
     private func table(_ name: String) -> [String] {

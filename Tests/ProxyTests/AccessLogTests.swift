@@ -2,6 +2,7 @@ import CLinux
 import CoreLoop
 import Foundation
 import HTTP
+import Synchronization
 import Testing
 
 @testable import Mirror
@@ -197,5 +198,105 @@ import Testing
         rig.log.stop()
         #expect(lines == wanted)
         close(reader)
+    }
+
+    /// A device that is always full: every line is counted, and the fault is told once.
+    @Test func aFullDiskIsCountedAndTold() throws {
+        let full = umbra_open("/dev/full", O_WRONLY | O_CLOEXEC, 0)
+        try #require(full >= 0)
+        let rig = try Rig(fd: full)
+        let request = try ParsedRequest(Self.get)
+        for _ in 0..<100 { rig.finish(rig.begin(request)) }
+        rig.log.stop()
+        #expect(rig.counters.value(.logUnwritten) == rig.counters.value(.logRecords))
+        #expect(rig.counters.value(.logRecords) == 100)
+        #expect(rig.log.takeNews() == .failing(ENOSPC))
+        #expect(rig.log.takeNews() == nil)
+    }
+}
+
+/// The file behind the log, by itself.
+@Suite final class AccessLogFileTests {
+    private let memory: SharedMemory
+    private let lost: Cell
+    private let folder: String
+
+    init() throws {
+        memory = try .plain(byteCount: 4_096)
+        var plan = MemoryPlan(base: memory.base)
+        let row = try #require(CounterRow<WorkerCounter>(plan: &plan))
+        lost = row[.logUnwritten]
+        var template = Array("/tmp/umbra-log-XXXXXX".utf8CString)
+        folder = try #require(mkdtemp(&template).map { String(cString: $0) })
+    }
+
+    private func text(_ name: String) -> String? {
+        try? String(contentsOfFile: folder + "/" + name, encoding: .utf8)
+    }
+
+    private func file(_ name: String) -> AccessLogFile {
+        let path = folder + "/" + name
+        return AccessLogFile(fd: AccessLog.open(path), path: path, lost: lost, changes: nil)
+    }
+
+    @Test func aRotatedFileIsOpenedAnew() throws {
+        defer { try? FileManager.default.removeItem(atPath: folder) }
+        let file = file("a")
+        file.write(Array("one\n".utf8)) { false }
+        #expect(rename(folder + "/a", folder + "/b") == 0)
+        file.write(Array("two\n".utf8)) { false }
+        file.reopen()
+        file.write(Array("three\n".utf8)) { false }
+        #expect(text("b") == "one\ntwo\n" && text("a") == "three\n")
+        #expect(lost.value == 0)
+    }
+
+    /// Where it cannot be opened the old one stays, and the fault is known.
+    @Test func aLostFolderKeepsTheOldFile() throws {
+        defer { try? FileManager.default.removeItem(atPath: folder + "-moved") }
+        let file = file("a")
+        #expect(rename(folder, folder + "-moved") == 0)
+        file.reopen()
+        #expect(file.fault.load(ordering: .relaxed) == ENOENT)
+        file.write(Array("one\n".utf8)) { false }
+        #expect(
+            try String(contentsOfFile: folder + "-moved/a", encoding: .utf8) == "one\n")
+        #expect(lost.value == 0)
+    }
+
+    /// One that was never there is tried again, and written once it can be.
+    @Test func aMissingFolderIsTriedAgain() throws {
+        defer { try? FileManager.default.removeItem(atPath: folder) }
+        let file = file("later/a")
+        #expect(file.fault.load(ordering: .relaxed) == ENOENT)
+        file.write(Array("one\ntwo\n".utf8)) { false }
+        #expect(lost.value == 2)
+        #expect(mkdir(folder + "/later", 0o700) == 0)
+        file.reopen()
+        file.write(Array("three\n".utf8)) { false }
+        #expect(text("later/a") == "three\n")
+        #expect(file.fault.load(ordering: .relaxed) == 0 && lost.value == 2)
+    }
+
+    /// Half a line at a limit of size: it counts as lost, and the next line stands by itself.
+    @Test func halfALineDoesNotSpoilTheNext() throws {
+        var ends: [Int32] = [0, 0]
+        try #require(pipe2(&ends, O_NONBLOCK | O_CLOEXEC) == 0)
+        defer { for end in ends { close(end) } }
+        let file = AccessLogFile(fd: ends[1], path: nil, lost: lost, changes: nil)
+        let line = [UInt8](repeating: 0x61, count: 999) + [0x0A]
+        let lines = (0..<100).flatMap { _ in line }
+        // A pipe of 64 KiB whose reader stands still: hurried, it is given up after a while.
+        file.write(lines) { true }
+        #expect(file.fault.load(ordering: .relaxed) == EAGAIN)
+        let room = 65_536
+        #expect(lost.value == UInt64(100 - room / 1_000))
+        var bytes = [UInt8](repeating: 0, count: room)
+        var count = read(ends[0], &bytes, room)
+        #expect(count == room)
+        file.write(Array("next\n".utf8)) { false }
+        count = read(ends[0], &bytes, room)
+        #expect(String(decoding: bytes[..<max(0, count)], as: UTF8.self) == "\nnext\n")
+        #expect(file.fault.load(ordering: .relaxed) == 0)
     }
 }

@@ -17,7 +17,7 @@ from .waiting import wait_for
 
 BINARY = os.environ.get("UMBRA_BIN") or str(
     Path(__file__).resolve().parents[3] / ".build/release/umbra")
-READY = "INFO umbra::gateway Gateway ready"
+READY = "Gateway ready"
 START_S = 20.0
 STOP_S = 15.0
 
