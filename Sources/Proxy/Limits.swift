@@ -41,8 +41,8 @@ public enum ProxyLimits {
     public static let returnPollMs = 10
     /// After running out of descriptors, accepting rests this long before it looks again.
     public static let acceptPauseMs = 100
-    /// Of a limit of open files that is too low for all connections, the share (one of so many) that
-    /// clients leave to connections to targets.
+    /// Of a limit of open files that is too low for all connections, the share (one of so many)
+    /// that clients leave to connections to targets.
     static let descriptorReserveShare = 4
 
     /// Descriptors that a worker of so many connections may want: one for each client and one for

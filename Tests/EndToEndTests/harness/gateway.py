@@ -146,7 +146,7 @@ class Gateway:
         self.process = subprocess.Popen(
             [BINARY, "gateway", "run", "--policy-config", str(self.file), *self.arguments],
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-            cwd=self.directory, env=self.environment, preexec_fn=die_with_the_tests)
+            cwd=self.directory, env=self.environment, preexec_fn=self.prepare)
         for stream in (self.process.stdout, self.process.stderr):
             threading.Thread(target=self._collect, args=(stream,), daemon=True).start()
         if ready:
@@ -159,6 +159,10 @@ class Gateway:
                 raise
             self.watch()
         return self
+
+    def prepare(self):
+        """In the child, before exec."""
+        die_with_the_tests()
 
     def _collect(self, stream):
         for line in stream:
