@@ -43,7 +43,7 @@ class Proxy:
             check_free(port)
         self.write()
         self.child = Child(
-            self.command(), self.directory / "log", name=self.label,
+            self.settings.get("wrapper", []) + self.command(), self.directory / "log", name=self.label,
             cpus=self.settings.get("cpus", {self.bench.proxy_cpu}),
             environment=self.settings.get("environment"))
         ready = wait_until(
@@ -125,7 +125,7 @@ traffic_mirror:
         self.write_file("umbra.yaml", text)
 
     def command(self):
-        return self.settings.get("wrapper", []) + [
+        return [
             self.bench.umbra, "gateway", "run", "--policy-config",
             self.directory / "umbra.yaml"]
 
@@ -204,7 +204,10 @@ class Nginx(Proxy):
         temporary = "\n".join(
             f"    {name}_temp_path {self.directory}/{name};"
             for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
+        # callgrind_control does not find a process that was forked off.
+        single = "master_process off;" if "wrapper" in self.settings else ""
         self.write_file("nginx.conf", f"""daemon off;
+{single}
 {user}
 pid {self.directory}/nginx.pid;
 error_log {self.directory}/error.log crit;
@@ -257,7 +260,7 @@ http {{
                 "-e", self.directory / "error.log"]
 
     def worker_pids(self):
-        return self.tree()[1:]
+        return self.tree()[1:] or self.tree()
 
     requests_seen_by_looking = 1
 
