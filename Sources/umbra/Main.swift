@@ -23,6 +23,7 @@ enum Main {
         case "gateway": return GatewayCommand.run(rest)
         case "policy": return PolicyCommand.run(rest)
         case "demo": return DemoCommand.run(rest)
+        case "mock": return MockCommand.run(rest)
         // The roles are started by the supervisor only: see Supervisor.swift.
         case "role": return RoleCommand.run(rest)
         case "--version", "-V", "version":
@@ -52,6 +53,8 @@ enum Main {
               Check a configuration: every fault with path, line and remedy. Exit 0 valid, 2 not.
           umbra demo [--once] [--seconds N] [--rate N]
               Two services, the gateway between them, load, and a table of what mirroring costs.
+          umbra mock openai | anthropic [--port N]
+              A stand-in for a provider's API: chat, streams, tools, usage, errors by the model's name.
           umbra --help | --version
 
         Each command says more with --help. The configuration is described in docs/configuration.md.

@@ -31,7 +31,7 @@ struct Rule: Sendable, CustomStringConvertible {
 extension Rule {
     /// Each target may import what stands above it.
     static let order = [
-        "CLinux", "CYAML", "COpenSSL", "CoreLoop", "HTTP", "Providers", "TLS", "Upstream", "Mirror",
+        "CLinux", "CYAML", "COpenSSL", "CoreLoop", "HTTP", "Providers", "Mock", "TLS", "Upstream", "Mirror",
         "Proxy", "Configuration", "Admin", "umbra",
     ]
 
@@ -51,6 +51,7 @@ extension Rule {
         "CoreLoopTests": ["CLinux", "CoreLoop"],
         "HTTPTests": ["CoreLoop", "HTTP"],
         "ProvidersTests": ["CoreLoop", "HTTP", "Providers"],
+        "MockTests": ["CoreLoop", "Providers", "Mock"],
         "TLSTests": ["CLinux", "CoreLoop", "TLS"],
         "LoadTests": ["CLinux", "CoreLoop", "TLS", "Load"],
         "UpstreamTests": ["CLinux", "CoreLoop", "Upstream"],
