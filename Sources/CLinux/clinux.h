@@ -4,6 +4,7 @@
 #pragma once
 #include <arpa/inet.h>
 #include <arpa/nameser.h>
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <netdb.h>
@@ -20,6 +21,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/random.h>
@@ -39,6 +41,7 @@
 extern int accept4(int fd, struct sockaddr *address, socklen_t *length, int flags);
 extern int pipe2(int fds[2], int flags);
 extern int memfd_create(const char *name, unsigned int flags);
+extern void *memrchr(const void *bytes, int byte, size_t count);
 extern int fallocate(int fd, int mode, off_t offset, off_t length);
 
 #define UMBRA_MFD_CLOEXEC 0x0001U
@@ -51,6 +54,7 @@ static inline int umbra_fcntl(int fd, int command, int argument) { return fcntl(
 static inline int umbra_open(const char *path, int flags, mode_t mode) { return open(path, flags, mode); }
 static inline int umbra_prctl(int option, unsigned long argument) { return prctl(option, argument, 0, 0, 0); }
 static inline int umbra_errno(void) { return errno; }
+static inline const char *umbra_entry_name(const struct dirent *entry) { return entry->d_name; }
 
 // The affinity mask of the calling thread: 1,024 CPUs, as the kernel's own cpu_set_t.
 struct umbra_cpu_mask { uint64_t words[16]; };

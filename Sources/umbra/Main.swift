@@ -22,6 +22,7 @@ enum Main {
         switch arguments.first {
         case "gateway": return GatewayCommand.run(rest)
         case "policy": return PolicyCommand.run(rest)
+        case "events": return EventsCommand.run(rest)
         case "demo": return DemoCommand.run(rest)
         case "mock": return MockCommand.run(rest)
         // The roles are started by the supervisor only: see Supervisor.swift.
@@ -51,6 +52,8 @@ enum Main {
               Show the gateway's processes, restarts and what the mirror does.
           umbra policy lint --file FILE [--json]
               Check a configuration: every fault with path, line and remedy. Exit 0 valid, 2 not.
+          umbra events tail | list | export | verify
+              Read the event log: the newest decisions, all of them, a spreadsheet, or its chain.
           umbra demo [--once] [--seconds N] [--rate N]
               Two services, the gateway between them, load, and a table of what mirroring costs.
           umbra mock openai | anthropic [--port N]

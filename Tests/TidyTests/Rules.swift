@@ -31,14 +31,15 @@ struct Rule: Sendable, CustomStringConvertible {
 extension Rule {
     /// Each target may import what stands above it.
     static let order = [
-        "CLinux", "CYAML", "COpenSSL", "CoreLoop", "HTTP", "Providers", "Mock", "TLS", "Upstream", "Mirror",
-        "Proxy", "Configuration", "Admin", "umbra",
+        "CLinux", "CYAML", "COpenSSL", "CoreLoop", "HTTP", "Providers", "Mock", "TLS", "EventLog",
+        "Upstream", "Mirror", "Proxy", "Configuration", "Admin", "umbra",
     ]
 
     /// Targets outside the order, and all they may import.
     static let besides: [String: [String]] = [
         "Load": ["CLinux", "CoreLoop", "TLS"],
         "LoadTool": ["CLinux", "CoreLoop", "TLS", "Load"],
+        "EventLogTool": ["CLinux", "CoreLoop", "EventLog", "Load"],
         "LatencyOverhead": ["CLinux", "CoreLoop", "Load"],
         "SamplingAccuracy": ["CLinux", "CoreLoop", "Load"],
         "AllocationCount": [],
@@ -53,6 +54,7 @@ extension Rule {
         "ProvidersTests": ["CoreLoop", "HTTP", "Providers"],
         "MockTests": ["CoreLoop", "Providers", "Mock"],
         "TLSTests": ["CLinux", "CoreLoop", "TLS"],
+        "EventLogTests": ["CLinux", "CoreLoop", "EventLog"],
         "LoadTests": ["CLinux", "CoreLoop", "TLS", "Load"],
         "UpstreamTests": ["CLinux", "CoreLoop", "Upstream"],
         "MirrorTests": ["CLinux", "CoreLoop", "HTTP", "TLS", "Upstream", "Mirror"],
