@@ -63,7 +63,10 @@ struct MetricText {
 
     /// `{name="value",…}`, the values escaped. Names are ours; values may come from a
     /// configuration.
-    static func labels(_ pairs: (String, String)...) -> String {
+    static func labels(_ pairs: (String, String)...) -> String { labels(pairs) }
+
+    /// The same for pairs that were gathered.
+    static func labels(_ pairs: [(String, String)]) -> String {
         var text = "{"
         for (name, value) in pairs {
             if text.utf8.count > 1 { text += "," }

@@ -43,6 +43,7 @@ public struct Prometheus {
         renderRequests(&text)
         renderConnections(&text)
         renderUpstreams(&text, now)
+        renderHealth(&text)
         renderTLS(&text)
         renderWorkerResources(&text)
         if !settings.shadows.isEmpty {

@@ -1,14 +1,16 @@
 import CoreLoop
 import Mirror
 import Proxy
+import Upstream
 
-/// What `umbra gateway status` shows: the processes, the mirror, the live meter.
+/// What `umbra gateway status` shows: the processes, the targets, the mirror, the live meter.
 struct StatusReport {
     let settings: GatewaySettings
     let version: String
     let now: Instant
     let uptimeMs: UInt64
     let processes: [ProcessReading]
+    let targets: [[EndpointReading]]
     let isMirrorEnabled: Bool
     let mirror: MirrorReading
     let gauges: [ShadowGauges]
@@ -23,6 +25,8 @@ struct StatusReport {
         self.now = now
         uptimeMs = now.nanoseconds(since: startedAt) / 1_000_000
         processes = ProcessReading.all(board)
+        targets = EndpointReading.all(
+            settings, board.upstreams, workers: board.workers.count, now: now)
         isMirrorEnabled = board.mirror.control.value(.enabled) != 0
         mirror = MirrorReading(board, settings)
         gauges = settings.shadows.indices.map { ShadowGauges(board.mirror, shadow: $0) }
@@ -38,6 +42,16 @@ struct StatusReport {
             ("uptime_seconds", .integer(uptimeMs / 1_000)),
             ("listen", .list(settings.listen.map { .text($0.address.text) })),
             ("processes", .list(processes.map { processJSON($0) })),
+            (
+                "targets",
+                .list(
+                    zip(settings.targets, targets).map { target, endpoints in
+                        .object([
+                            ("id", .text(target.id)),
+                            ("endpoints", .list(endpoints.map { $0.json(now) })),
+                        ])
+                    })
+            ),
             (
                 "mirror",
                 .object([
@@ -113,7 +127,7 @@ struct StatusReport {
                 process.lastExit ?? "-",
             ])
         }
-        result += table.text
+        result += table.text + "\n" + EndpointReading.table(targets, now)
         guard !settings.shadows.isEmpty else { return result }
         result += "\nmirroring is \(isMirrorEnabled ? "on" : "off")\n\n" + shadowTable
         if let ratio = meter.p99Ratio, let with = meter.mirroredP99Ns,

@@ -3,7 +3,6 @@
 // builds pass, then `swift test` fails merging fd_set.
 #pragma once
 #include <arpa/inet.h>
-#include <arpa/nameser.h>
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -12,11 +11,11 @@
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <pthread.h>
-#include <resolv.h>
 #include <sched.h>
 #include <signal.h>
 #include <spawn.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -74,21 +73,4 @@ static inline int umbra_spawn(pid_t *pid, const char *path, posix_spawn_file_act
                               posix_spawnattr_t *attributes, char **arguments) {
     extern char **environ;
     return posix_spawn(pid, path, actions, attributes, arguments, environ);
-}
-
-// One question to the DNS: to `server`, or to the system's servers (by the search list of
-// resolv.conf). Returns the answer's length; -1 and the resolver's h_errno where there is none.
-static inline int umbra_dns_query(const struct sockaddr_in *server, const char *name, int type,
-                                  unsigned char *answer, int size, int *error) {
-    struct __res_state state;
-    memset(&state, 0, sizeof state);
-    if (res_ninit(&state) != 0) { *error = NETDB_INTERNAL; return -1; }
-    state.retrans = 1;
-    state.retry = 2;
-    if (server) { state.nscount = 1; state.nsaddr_list[0] = *server; }
-    int count = server ? res_nquery(&state, name, ns_c_in, type, answer, size)
-                       : res_nsearch(&state, name, ns_c_in, type, answer, size);
-    *error = state.res_h_errno;
-    res_nclose(&state);
-    return count;
 }

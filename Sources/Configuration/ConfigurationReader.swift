@@ -120,6 +120,7 @@ public enum ConfigurationReader {
         settings.limits = GatewayBlocks.limits(root)
         settings.forwarding = GatewayBlocks.forwarding(root, findings)
         settings.log = GatewayBlocks.log(root)
+        settings.resolver = UpstreamBlock.resolver(root, findings)
         settings.accessLog = GatewayBlocks.accessLog(root, findings)
         let targets = TargetBlock.read(root, findings)
         settings.targets = targets.settings

@@ -5,8 +5,8 @@ extension Schema {
 
     /// The keys that this version acts on, in the order of the documentation.
     public static let keys: [SchemaKey] =
-        general + runtime + limits + forwarding + targets + upstreams + routes + mirror + log
-        + accessLog
+        general + runtime + limits + forwarding + resolver + targets + upstreams + routes + mirror
+        + log + accessLog
 
     private static let general: [SchemaKey] =
         [
@@ -325,8 +325,6 @@ extension Schema {
         LaterKey("providers.traffic_mirror", "the form with traffic_mirror under providers"),
         LaterKey("providers.targets[].secret_key_ref", "keys of LLM providers"),
         LaterKey("providers.targets[].annotate_provider", "LLM providers"),
-        LaterKey("providers.targets[].health", "the health process"),
-        LaterKey("resolver", "the health process"),
         LaterKey("traffic_mirror.mirror_target", "the form with mirror_target"),
         LaterKey("traffic_mirror.model_mapping", "the mapping of models"),
         LaterKey("traffic_mirror.compare_metrics", "the comparison of answers"),

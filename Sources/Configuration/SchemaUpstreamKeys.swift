@@ -6,7 +6,7 @@ extension Schema {
     private static let target = "providers.targets[]"
 
     /// The keys of a target with several endpoints, and of the resolver.
-    static let upstreams: [SchemaKey] = endpoints + faults
+    static let upstreams: [SchemaKey] = endpoints + health + faults
 
     private static let endpoints: [SchemaKey] = [
         SchemaKey(
@@ -48,20 +48,28 @@ extension Schema {
             "\(target).health.path", .text("a path that starts with /"), "–", "/healthz",
             "What a check asks for, behind the target's own path. Required."),
         SchemaKey(
+            "\(target).health.method", .choice(HealthSettings.Method.allCases.map(\.rawValue)),
+            "GET", "HEAD", "How it asks."),
+        SchemaKey(
+            "\(target).health.host", .text("a host name or address, with or without :PORT"), "–",
+            "app.internal", "The Host field; without it the endpoint's own."),
+        SchemaKey(
             "\(target).health.interval", .duration(10...3_600_000), "5s", "1s",
-            "From one check to the next."),
+            "From one check to the next, a tenth more or less."),
         SchemaKey(
             "\(target).health.timeout", .duration(1...3_600_000), "2s", "500ms",
-            "How long a check may take."),
+            "How long a check may take; where that is longer than the interval, the next one waits."),
         SchemaKey(
             "\(target).health.healthy", .integer(1...1_000), "2", "1",
             "Passed checks in a row after which an unhealthy endpoint is used again."),
         SchemaKey(
             "\(target).health.unhealthy", .integer(1...1_000), "3", "2",
-            "Failed checks in a row after which an endpoint is used no more."),
+            "Failed checks in a row after which an endpoint is used no more. The very first check "
+                + "decides alone."),
         SchemaKey(
-            "\(target).health.status", .text("a status, or FIRST-LAST, from 200 to 599"), "200-399",
-            "\"200\"", "The statuses that pass."),
+            "\(target).health.status",
+            .forms("a status, or FIRST-LAST, from 200 to 599, or a list of such"), "200-399",
+            "[200, 204, 300-308]", "The statuses that pass."),
     ]
 
     private static let faults: [SchemaKey] = [
@@ -96,13 +104,17 @@ extension Schema {
             "[connect, 503]", "After what."),
     ]
 
-    private static let resolver: [SchemaKey] = [
+    /// The keys of the resolver.
+    static let resolver: [SchemaKey] = [
         SchemaKey(
-            "resolver", .mapping, "–", "{nameserver: 127.0.0.1:5353}",
+            "resolver", .mapping, "–", "{nameservers: [10.0.0.53]}",
             "How names of endpoints are looked up while the gateway runs."),
         SchemaKey(
-            "resolver.nameserver", .text("an IPv4 address, with or without :PORT"), "the system's",
-            "127.0.0.1:5353", "The DNS server that is asked, in the system's place."),
+            "resolver.nameservers", .list("IP addresses, with or without :PORT"), "–",
+            "[10.0.0.53, \"127.0.0.1:5353\"]",
+            "The DNS servers that are asked, in this order, in the system's place: neither "
+                + "/etc/hosts nor a search list counts then. At most "
+                + "\(UpstreamLimits.nameserversMax)."),
         SchemaKey(
             "resolver.interval", .duration(1_000...86_400_000), "30s", "10s",
             "How often names are looked up that have no time to live, as those of /etc/hosts."),

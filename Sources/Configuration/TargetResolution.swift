@@ -11,24 +11,16 @@ extension ConfigurationReader {
     /// left without, until the health process finds one.
     public static func resolveTargets(_ settings: inout GatewaySettings) -> [Diagnostic] {
         var diagnostics: [Diagnostic] = []
-        // Several endpoints of one host are common, and a look-up that fails may take many seconds.
-        var known: [String: NameLookup.Outcome] = [:]
+        var lookups = Lookups(settings)
         for index in settings.targets.indices {
             let several = settings.targets[index].endpoints.count > 1
             for place in settings.targets[index].endpoints.indices {
                 let endpoint = settings.targets[index].endpoints[place]
                 guard endpoint.isNamed, endpoint.addresses.isEmpty else { continue }
-                let outcome =
-                    known[endpoint.authority]
-                    ?? NameLookup.run(
-                        endpoint.host, port: endpoint.port,
-                        nameserver: settings.resolver.nameserver)
-                known[endpoint.authority] = outcome
-                switch outcome {
-                case .found(let addresses, _, _):
-                    settings.targets[index].endpoints[place].addresses =
-                        NameLookup.interleaved(addresses)
-                case .failed(let failure):
+                switch lookups.addresses(of: endpoint) {
+                case .success(let addresses):
+                    settings.targets[index].endpoints[place].addresses = addresses
+                case .failure(let failure):
                     let key = several ? "endpoints[\(place)].url" : "base_url"
                     diagnostics.append(
                         Diagnostic(
@@ -38,5 +30,47 @@ extension ConfigurationReader {
             }
         }
         return diagnostics
+    }
+}
+
+/// Each name once: several endpoints of one host are common, and a look-up that fails may take many
+/// seconds.
+private struct Lookups {
+    private let usesSystem: Bool
+    private var known: [String: Result<[SocketAddress], NameLookup.Failure>] = [:]
+
+    init(_ settings: GatewaySettings) {
+        usesSystem = settings.resolver.nameservers.isEmpty
+        guard !usesSystem else { return }
+        var hosts: [String] = []
+        for endpoint in settings.targets.flatMap(\.endpoints)
+        where endpoint.isNamed && endpoint.addresses.isEmpty && !hosts.contains(endpoint.host) {
+            hosts.append(endpoint.host)
+        }
+        let answers = try? NameLookup.run(hosts, nameservers: settings.resolver.nameservers)
+        for host in hosts {
+            let answer = answers?[host] ?? NameAnswer(.noAnswer)
+            if let failure = answer.failure {
+                known[host] = .failure(failure)
+            } else {
+                var memory = AddressMemory([])
+                _ = memory.take(answer)
+                known[host] = .success(memory.ordered(isReachable: { $0.hasRoute }))
+            }
+        }
+    }
+
+    mutating func addresses(
+        of endpoint: EndpointSettings
+    ) -> Result<[SocketAddress], NameLookup.Failure> {
+        if known[endpoint.host] == nil, usesSystem {
+            switch NameLookup.run(endpoint.host, port: 0) {
+            case .found(let addresses, _):
+                known[endpoint.host] = .success(NameLookup.interleaved(addresses))
+            case .failed(let failure): known[endpoint.host] = .failure(failure)
+            }
+        }
+        let found = known[endpoint.host] ?? .failure(.noAnswer)
+        return found.map { $0.map { $0.with(port: endpoint.port) } }
     }
 }

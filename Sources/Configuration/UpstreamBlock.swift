@@ -14,6 +14,7 @@ struct UpstreamBlock {
         section.read("panic_threshold", into: &target.panicThreshold)
         section.read("slow_start", into: &target.slowStartMs)
         readRetries(into: &target.retries)
+        target.health = health()
     }
 
     // MARK: Endpoints
@@ -146,20 +147,58 @@ struct UpstreamBlock {
             findings.add(
                 .missingKey, health.place("path"), "required", "write the path of a cheap page")
         }
+        if let method = health.choice("method") {
+            settings.method = HealthSettings.Method(rawValue: method) ?? .get
+        }
+        if let (host, place) = health.text("host") {
+            if Self.isHostField(host) {
+                settings.host = host
+            } else {
+                findings.add(
+                    .wrongType, place,
+                    "must be a host name or address, with or without :PORT, is "
+                        + quoted(host), "write app.internal")
+            }
+        }
         health.read("interval", into: &settings.intervalMs)
         health.read("timeout", into: &settings.timeoutMs)
         health.read("healthy", into: &settings.healthy)
         health.read("unhealthy", into: &settings.unhealthy)
-        if settings.timeoutMs > settings.intervalMs {
-            findings.add(
-                .conflict, health.place(health.has("timeout") ? "timeout" : "interval"),
-                "a check may take longer (\(DurationText.text(settings.timeoutMs))) than to the "
-                    + "next (\(DurationText.text(settings.intervalMs)))",
-                "timeout: \(DurationText.text(settings.intervalMs))")
+        if let ranges = statuses(health) { settings.status = ranges }
+        return settings
+    }
+
+    private static func isHostField(_ text: String) -> Bool {
+        if SocketAddress(text) != nil || SocketAddress(host: text, port: 0) != nil {
+            return !text.hasPrefix("unix:")
         }
-        if let (text, place) = health.text("status") {
+        let parts = text.split(separator: ":", omittingEmptySubsequences: false)
+        guard let name = parts.first, parts.count <= 2, TextForm.isHostName(name.lowercased())
+        else { return false }
+        return parts.count == 1 || UInt16(parts[1]) != nil
+    }
+
+    /// The statuses that pass: one entry or a list of such.
+    private func statuses(_ health: Section) -> [ClosedRange<Int>]? {
+        guard let (node, place) = health.value("status") else { return nil }
+        let items: [(node: YAMLNode, place: Place)]
+        if case .list = node.content {
+            guard let list = health.list("status", max: UpstreamLimits.statusRangesMax) else {
+                return nil
+            }
+            if list.isEmpty {
+                findings.add(.outOfRange, place, "names no status: nothing would pass")
+            }
+            items = list
+        } else {
+            items = [(node, place)]
+        }
+        var ranges: [ClosedRange<Int>] = []
+        for (node, place) in items {
+            guard let text = Section.text(of: node, place, health.type("status").text, findings)
+            else { continue }
             if let range = Self.statuses(text) {
-                settings.status = range
+                ranges.append(range)
             } else {
                 findings.add(
                     .wrongType, place,
@@ -167,12 +206,15 @@ struct UpstreamBlock {
                     "write 200-399")
             }
         }
-        return settings
+        return ranges.isEmpty ? nil : ranges
     }
 
     private static func statuses(_ text: String) -> ClosedRange<Int>? {
         let ends = text.split(separator: "-", maxSplits: 1, omittingEmptySubsequences: false)
-            .map { word in word.count == 3 ? Int(word) : nil }
+            .map { word in
+                word.count == 3 && word.utf8.allSatisfy { $0 >= 0x30 && $0 <= 0x39 }
+                    ? Int(word) : nil
+            }
         guard let first = ends.first ?? nil, let last = ends.last ?? nil, first >= 200,
             last <= 599, first <= last
         else { return nil }
@@ -236,16 +278,25 @@ struct UpstreamBlock {
         var settings = ResolverSettings()
         guard let section = root.section("resolver") else { return settings }
         section.read("interval", into: &settings.intervalMs)
-        guard let (text, place) = section.text("nameserver") else { return settings }
-        let address = SocketAddress(text) ?? SocketAddress(host: text, port: 53)
-        if let address, SocketAddressText.isIPv4(address.hostText), address.port != 0,
-            address.isUnicast
-        {
-            settings.nameserver = address
-        } else {
-            findings.add(
-                .badAddress, place, "\(quoted(text)) is no IPv4 address with a port",
-                "write ADDRESS:53")
+        guard let items = section.list("nameservers", max: UpstreamLimits.nameserversMax) else {
+            return settings
+        }
+        let form = section.type("nameservers").text
+        for (node, place) in items {
+            guard let text = Section.text(of: node, place, form, findings) else { continue }
+            let address = SocketAddress(text) ?? SocketAddress(host: text, port: 53)
+            guard let address, !address.isUnix, address.port != 0, address.isUnicast else {
+                findings.add(
+                    .badAddress, place,
+                    "\(quoted(text)) is no IP address, with or without a port",
+                    "write 10.0.0.53, or 10.0.0.53:5353")
+                continue
+            }
+            guard !settings.nameservers.contains(address) else {
+                findings.add(.duplicate, place, "\(quoted(text)) is named already")
+                continue
+            }
+            settings.nameservers.append(address)
         }
         return settings
     }

@@ -2,18 +2,17 @@ import CLinux
 public import CoreLoop
 
 /// Looks a host's name up: blocks as long as the servers do, so only the supervisor at start and
-/// the resolver's thread call it.
+/// reload and the thread of `SystemLookup` call it.
 public enum NameLookup {
     /// What came of it.
     public enum Outcome: Equatable, Sendable {
-        /// Addresses in the order in which they are to be tried, and how long they may be used;
-        /// nil where nobody says.
-        case found([SocketAddress], ttlMs: Int?, isTruncated: Bool)
+        /// Addresses in the order in which they are to be tried.
+        case found([SocketAddress], isTruncated: Bool)
         case failed(Failure)
     }
 
     /// Why there is no address.
-    public enum Failure: Sendable, Equatable {
+    public enum Failure: Error, Equatable {
         case noName, noAnswer, malformed, unusable
 
         /// For messages.
@@ -27,14 +26,9 @@ public enum NameLookup {
         }
     }
 
-    /// The addresses of `host`, from `nameserver` alone where one is given, else as the system
-    /// finds them (nsswitch.conf, /etc/hosts and its order of preference, RFC 6724).
-    public static func run(_ host: String, port: UInt16, nameserver: SocketAddress?) -> Outcome {
-        guard let nameserver else { return system(host, port) }
-        return dns(host, port, nameserver)
-    }
-
-    private static func system(_ host: String, _ port: UInt16) -> Outcome {
+    /// The addresses of `host` as the system finds them (nsswitch.conf, /etc/hosts and its order of
+    /// preference, RFC 6724).
+    public static func run(_ host: String, port: UInt16) -> Outcome {
         var hints = addrinfo()
         hints.ai_family = AF_UNSPEC
         hints.ai_socktype = Int32(SOCK_STREAM.rawValue)
@@ -67,60 +61,31 @@ public enum NameLookup {
             }
         }
         guard !addresses.isEmpty else { return .failed(wasUnusable ? .unusable : .noName) }
-        // The system keeps the time to live to itself: the DNS is asked once more for it. A name
-        // of /etc/hosts has none.
-        var ttlMs: Int?
-        if case .found(_, let ttl, _) = dns(host, port, nil) { ttlMs = ttl }
-        return .found(addresses, ttlMs: ttlMs, isTruncated: isTruncated)
+        return .found(addresses, isTruncated: isTruncated)
     }
 
-    /// Both families; what one lacks or fails to tell does not take from the other.
-    private static func dns(_ host: String, _ port: UInt16, _ server: SocketAddress?) -> Outcome {
-        var addresses: [SocketAddress] = []
-        var ttlMs = Int.max
-        var isTruncated = false
-        var failure: Failure?
-        for type in [DNSAnswer.typeAAAA, DNSAnswer.typeA] {
-            switch ask(host, port, type, server) {
-            case .found(let answer):
-                addresses += answer.addresses
-                ttlMs = min(ttlMs, answer.ttlMs)
-                isTruncated = isTruncated || answer.isTruncated
-            case .noName: failure = failure ?? .noName
-            case .refused: failure = .noAnswer
-            case .malformed: failure = .malformed
-            case .unusable: failure = .unusable
-            }
+    /// The addresses of each of `hosts`, from these name servers alone; several names at a time.
+    public static func run(
+        _ hosts: [String], nameservers: [SocketAddress]
+    ) throws(SystemError) -> [String: NameAnswer] {
+        let epoll = try Epoll()
+        let client = DNSClient(kind: 0)
+        let file = ResolverFile(nameservers: nameservers)
+        for (tag, host) in hosts.enumerated() {
+            client.start(tag: tag, host: host, file: file, epoll, now: .now())
         }
-        guard !addresses.isEmpty else { return .failed(failure ?? .noName) }
-        let ordered = interleaved(addresses)
-        let kept = Array(ordered.prefix(UpstreamLimits.addressesMax))
-        return .found(
-            kept, ttlMs: ttlMs, isTruncated: isTruncated || kept.count < ordered.count)
-    }
-
-    private static func ask(
-        _ host: String, _ port: UInt16, _ type: UInt16, _ server: SocketAddress?
-    ) -> DNSAnswer.Outcome {
-        var answer = [UInt8](repeating: 0, count: UpstreamLimits.dnsAnswerBytesMax)
-        var code: Int32 = 0
-        let count = answer.withUnsafeMutableBufferPointer { memory in
-            guard let server else {
-                return umbra_dns_query(
-                    nil, host, Int32(type), memory.baseAddress, Int32(memory.count), &code)
+        // It ends: each name has so many tries, and each of these its time.
+        while !client.isIdle {
+            let count = epoll.wait(timeoutMs: 20)
+            for place in 0..<count {
+                let (token, readiness) = epoll.event(place)
+                client.handle(token, readiness, epoll, now: .now())
             }
-            return server.withSockaddr { address, _ in
-                UnsafeRawPointer(address).withMemoryRebound(to: sockaddr_in.self, capacity: 1) {
-                    umbra_dns_query(
-                        $0, host, Int32(type), memory.baseAddress, Int32(memory.count), &code)
-                }
-            }
+            client.expire(epoll, now: .now())
         }
-        if count < 0 {
-            return code == HOST_NOT_FOUND || code == NO_DATA ? .noName : .refused
-        }
-        return DNSAnswer.read(
-            Array(answer.prefix(Int(count))), type: type, port: port)
+        var answers: [String: NameAnswer] = [:]
+        for (tag, answer) in client.takeFinished() { answers[hosts[tag]] = answer }
+        return answers
     }
 
     /// The families in turn, the first one's first, each in its own order (RFC 8305 §4).

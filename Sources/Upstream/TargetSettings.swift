@@ -175,8 +175,15 @@ public struct RetrySettings: Sendable, Equatable {
 
 /// `health`: a request that the health process sends to each endpoint time after time.
 public struct HealthSettings: Sendable, Equatable {
+    /// What the request is; neither has a body.
+    public enum Method: String, Sendable, CaseIterable { case get = "GET", head = "HEAD" }
+
+    /// GET unless said otherwise.
+    public var method = Method.get
     /// What is asked for, behind the target's path prefix.
     public var path: String
+    /// The Host field; nil is the endpoint's own.
+    public var host: String?
     /// From one check's beginning to the next, and how long one may take.
     public var intervalMs = 5_000
     public var timeoutMs = 2_000
@@ -184,7 +191,7 @@ public struct HealthSettings: Sendable, Equatable {
     public var healthy = 2
     public var unhealthy = 3
     /// The statuses that pass.
-    public var status = 200...399
+    public var status = [200...399]
 
     /// Checks of `path` with all defaults.
     public init(path: String) { self.path = path }
@@ -192,8 +199,8 @@ public struct HealthSettings: Sendable, Equatable {
 
 /// `resolver`: how names of endpoints are looked up while the gateway runs.
 public struct ResolverSettings: Sendable, Equatable {
-    /// A DNS server to ask in the system's place; an IPv4 address.
-    public var nameserver: SocketAddress?
+    /// DNS servers to ask in the system's place, in this order; empty asks as the system does.
+    public var nameservers: [SocketAddress] = []
     /// How often a name is looked up whose time to live nobody tells.
     public var intervalMs = 30_000
 

@@ -29,13 +29,21 @@ public enum TargetCounter: Int, CaseIterable, Sendable {
     case panics
 }
 
-/// Written by the health process's loop about each endpoint.
+/// Written by the health process about each endpoint that is checked.
 public enum HealthCell: Int, CaseIterable, Sendable {
     /// A `HealthState`, and since when, monotonic milliseconds.
     case state, sinceMs
-    case passed, failed
-    /// The last check's status; 0 where it got no answer.
-    case lastStatus
+    /// The last check's `CheckResult`, and its status; 0 where it got no answer.
+    case lastResult, lastStatus
+    /// Times that the verdict has changed, the first one left out.
+    case changes
+    /// Checks by their `CheckResult`, in its order.
+    case passed, badStatus, connect, timeout, tls, malformed, noAddress
+
+    /// The cell that counts `result`.
+    public init(_ result: CheckResult) {
+        self = HealthCell(rawValue: Self.passed.rawValue + result.rawValue)!
+    }
 }
 
 /// What checks have found.
@@ -54,7 +62,7 @@ public enum HealthState: Int, CaseIterable, Sendable {
     }
 }
 
-/// Written by the resolver's thread about each endpoint that has a name.
+/// Written by the health process about each name, in the cells of the first endpoint that has it.
 public enum ResolverCell: Int, CaseIterable, Sendable {
     /// Look-ups that gave addresses.
     case answered
@@ -63,6 +71,18 @@ public enum ResolverCell: Int, CaseIterable, Sendable {
     case noName, noAnswer, malformed, unusable
     /// Times that the list changed, and answers that were longer than what is kept.
     case changes, truncated
+    /// Answers that belonged to no question of ours.
+    case strays
+
+    /// The cell that counts look-ups that failed so.
+    public init(_ failure: NameLookup.Failure) {
+        switch failure {
+        case .noName: self = .noName
+        case .noAnswer: self = .noAnswer
+        case .malformed: self = .malformed
+        case .unusable: self = .unusable
+        }
+    }
 }
 
 /// The addresses of one endpoint, written by one process and read by all others: a sequence lock.

@@ -23,21 +23,44 @@ public enum UpstreamLimits {
     public static let checksAtOnceMax = 256
     /// Bytes of an answer to a check that are read for its head; a longer head fails the check.
     public static let checkHeadBytesMax = 16 << 10
-    /// Fields of such a head.
+    /// Fields of such a head, and interim answers (1xx) before it.
     public static let checkFieldsMax = 128
+    public static let checkInterimMax = 8
+    /// A check comes at most this part of the interval early or late.
+    public static let checkJitterPart = 10
+    /// Entries of `health.status`.
+    public static let statusRangesMax = 16
     /// The longest sleep of the health process, milliseconds.
     public static let healthTurnMsMax = 250
 
-    /// Bytes of a DNS answer: the most that a message can have.
+    /// Servers of one resolv.conf or of `resolver.nameservers`, and domains of a search list.
+    public static let nameserversMax = 3
+    public static let searchMax = 6
+    /// Bytes that are read of resolv.conf, nsswitch.conf and hosts.
+    public static let systemFileBytesMax = 1 << 20
+    /// Look-ups that are out at one time, each of two questions; further ones wait.
+    public static let lookupsAtOnceMax = 64
+    /// How long one try may take, and tries for each server, where resolv.conf says nothing.
+    public static let dnsTimeoutMs = 2_000
+    public static let dnsAttempts = 2
+    /// Answers to nobody's question that one try puts up with: whoever sends more is guessing.
+    public static let dnsStraysMax = 16
+    /// Bytes that are read of a DNS answer over UDP, and over TCP: the most that a message has.
+    public static let dnsDatagramBytesMax = 4_096
     public static let dnsAnswerBytesMax = 65_535
+    /// Records of one answer that are looked at, and pointers within one name.
+    public static let dnsRecordsMax = 512
+    public static let dnsPointersMax = 64
     /// Aliases (CNAME) that are followed within one answer.
     public static let dnsAliasesMax = 8
     /// A TTL is kept within these: below, a broken zone would be asked without end; above, a
     /// mistake in a zone would stay for days.
     public static let dnsTTLMsMin = 1_000
     public static let dnsTTLMsMax = 300_000
-    /// How long after a failed look-up the name is asked for again.
+    /// How long after a failed look-up the name is asked for again; twice as long each time, up to
+    /// the second.
     public static let dnsRetryMs = 2_000
-    /// Stack of the resolver's thread: the system's resolver puts an answer of 64 KiB on it.
+    public static let dnsRetryMsMax = 30_000
+    /// Stack of the thread that asks the system.
     public static let resolverStackBytes = 1 << 20
 }

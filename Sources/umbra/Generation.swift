@@ -56,6 +56,7 @@ final class Generation {
             children.append(Child(.shadow, index))
         }
         if sockets.admin >= 0 { children.append(Child(.admin, 0)) }
+        if board.health != nil { children.append(Child(.health, 0)) }
     }
 
     deinit {
@@ -89,6 +90,7 @@ final class Generation {
         switch child.role {
         case .worker: board.workerProcesses[child.index]
         case .shadow: board.shadowProcesses[child.index]
+        case .health: board.health ?? board.admin
         default: board.admin
         }
     }
@@ -160,6 +162,7 @@ final class Generation {
                 list.append((regions[worker].linkFD, place + 1))
                 place += 2
             }
+        case .health: list += secrets.forHealth
         default:
             list.append((sockets.admin, RoleFD.adminListener))
             list.append((desk.memoryFD, RoleFD.control))

@@ -94,7 +94,7 @@ enum RoleFD {
     /// The page of ticket keys, read-only.
     static let ticketKeys: Int32 = 10
     static let firstListener: Int32 = 16
-    // A worker's and a shadow process's:
+    // A worker's, a shadow process's and the health process's:
     /// The certificates and keys that it needs.
     static let secrets: Int32 = 9
     // A shadow process's: for each of its workers a pair (blocks, read-only; link).

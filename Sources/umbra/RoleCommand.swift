@@ -10,8 +10,8 @@ import Upstream
 /// Set by SIGTERM and SIGINT in a role: end in order.
 nonisolated(unsafe) private var stopRequested: Int32 = 0
 
-/// The processes that the supervisor starts: `umbra role worker|shadow|admin --index N --parent
-/// PID`.
+/// The processes that the supervisor starts: `umbra role worker|shadow|admin|health --index N
+/// --parent PID`.
 enum RoleCommand {
     /// How long a loop waits without events; nobody has to knock louder than this.
     private static let waitMsMax: Int32 = 250
@@ -45,6 +45,7 @@ enum RoleCommand {
                 try runWorker(index, launch, listeners: listeners)
             case "shadow": try runShadow(index, launch)
             case "admin": try runAdmin(launch)
+            case "health": try runHealth(launch)
             default: return 2
             }
         } catch {
@@ -268,6 +269,32 @@ enum RoleCommand {
         board.admin[.state].set(UInt64(ProcessState.running.rawValue))
         server.run {
             GatewayLog.tick()
+            return stopRequested != 0
+        }
+    }
+
+    // MARK: Health
+
+    private static func runHealth(_ launch: Launch) throws(SystemError) {
+        let board = try mapBoard(launch)
+        setpriority(__priority_which_t(PRIO_PROCESS.rawValue), 0, 5)
+        let settings = launch.settings
+        guard let process = board.health else { return }
+        let worker = try HealthWorker(
+            targets: settings.targets, resolver: settings.resolver,
+            security: Secrets.forHealth(settings), board: board.upstreams, now: .now(),
+            seed: randomSeed())
+        worker.onVerdict { target, place, state, result, status in
+            let endpoint = settings.targets[target].endpoints[place].label
+            let what = status == 0 ? result.label : "\(result.label) \(status)"
+            Console.log(
+                state == .unhealthy ? .warn : .info,
+                "Endpoint \(endpoint) of \(settings.targets[target].id) is \(state.label) "
+                    + "(last check: \(what))")
+        }
+        process[.state].set(UInt64(ProcessState.running.rawValue))
+        worker.run {
+            process[.heartbeatMs].set(Instant.now().milliseconds)
             return stopRequested != 0
         }
     }

@@ -41,24 +41,28 @@ extension GatewaySettings {
 }
 
 /// One generation's certificates and keys on their way from the supervisor to those that need them:
-/// workers get all, shadow processes what copies to https shadows take, nobody else any.
+/// workers get all, shadow processes what copies to https shadows take, the health process what
+/// checks of https targets take, nobody else any.
 ///
 /// Each in a memfd of its own, so that a process that is started later uses what was checked, and
 /// no other process has the descriptor.
 final class Secrets {
     private let workerFD: Int32
     private let shadowFD: Int32
+    private let healthFD: Int32
     private let tickets: TicketPage
 
     init(_ launch: Launch, _ tickets: TicketPage) throws(SystemError) {
         self.tickets = tickets
         workerFD = try launch.keyFiles.write()
         shadowFD = try launch.keyFiles.only(Self.shadowFiles(launch.settings)).write()
+        healthFD = try launch.keyFiles.only(Self.healthFiles(launch.settings)).write()
     }
 
     deinit {
         close(workerFD)
         close(shadowFD)
+        close(healthFD)
     }
 
     /// Files of the targets that copies go to. A primary's are not among them.
@@ -66,11 +70,17 @@ final class Secrets {
         settings.shadows.flatMap { settings.targets[$0.target].tls?.files ?? [] }
     }
 
-    /// What a worker and a shadow process are started with.
+    /// Files of the https targets that are checked.
+    private static func healthFiles(_ settings: GatewaySettings) -> [String] {
+        settings.targets.filter { $0.health != nil }.flatMap { $0.tls?.files ?? [] }
+    }
+
+    /// What a worker, a shadow process and the health process are started with.
     var forWorkers: [Spawning.Handed] {
         [(workerFD, RoleFD.secrets), (tickets.readOnlyFD, RoleFD.ticketKeys)]
     }
     var forShadows: [Spawning.Handed] { [(shadowFD, RoleFD.secrets)] }
+    var forHealth: [Spawning.Handed] { [(healthFD, RoleFD.secrets)] }
 
     // MARK: In the roles
 
@@ -97,6 +107,13 @@ final class Secrets {
         return settings.targets.enumerated().map { index, target in
             shadows.contains(index) ? client(target, files) : nil
         }
+    }
+
+    /// The contexts of the health process, by target; nil for those without checks.
+    static func forHealth(_ settings: GatewaySettings) -> [ClientContext?] {
+        var files = takeFiles()
+        defer { files.wipe() }
+        return settings.targets.map { $0.health == nil ? nil : client($0, files) }
     }
 
     private static func takeFiles() -> KeyFiles {

@@ -22,6 +22,7 @@ final class Bench {
         settings.targets = ["app", "next", "other"].map {
             TargetSettings(id: $0, authority: "\($0):80", host: $0, port: 80, pathPrefix: "/v1")
         }
+        settings.targets[0].health = HealthSettings(path: "/up")
         settings.shadows = [
             ShadowSettings(targetID: "next", target: 1),
             ShadowSettings(targetID: "other", target: 2),
@@ -41,6 +42,7 @@ final class Bench {
     func runAll(now: Instant = Bench.now) {
         let rows =
             [board.supervisor, board.admin] + board.workerProcesses + board.shadowProcesses
+            + (board.health.map { [$0] } ?? [])
         for (number, row) in rows.enumerated() {
             row[.pid].set(UInt64(100 + number))
             row[.state].set(UInt64(ProcessState.running.rawValue))

@@ -4,6 +4,7 @@ import Foundation
 import Mirror
 import Proxy
 import Testing
+import Upstream
 
 @testable import Admin
 
@@ -136,6 +137,21 @@ import Testing
         board.mirror.gauges(process: 0, shadow: 0)[.inFlight].set(3)
         board.mirror.gauges(process: 1, shadow: 0)[.inFlight].set(1)
         board.mirror.gauges(process: 1, shadow: 0)[.breakerState].set(1)
+        let verdict = board.upstreams.verdict(0)
+        verdict[.state].set(UInt64(HealthState.unhealthy.rawValue))
+        verdict[.sinceMs].set(Bench.now.milliseconds - 65_000)
+        verdict[.lastResult].set(UInt64(CheckResult.status.rawValue))
+        verdict[.lastStatus].set(503)
+        verdict[.passed].set(7)
+        verdict[.badStatus].set(3)
+        verdict[.timeout].set(1)
+        board.upstreams.addresses(0).write([
+            SocketAddress("10.0.0.1:80")!, SocketAddress("[::1]:80")!,
+        ])
+        board.upstreams.endpoint(worker: 1, 0)[.requests].set(12)
+        board.upstreams.endpoint(worker: 0, 0)[.open].set(4)
+        board.upstreams.endpoint(worker: 1, 0)[.idle].set(2)
+        board.upstreams.endpoint(worker: 1, 0)[.ejectedUntilMs].set(Bench.now.milliseconds + 1)
         board.mirror.control[.enabled].set(1)
         for _ in 0..<2_000 {
             board.workers[0].mirrored.record(4_000_000)
@@ -152,7 +168,7 @@ import Testing
         let processes = try #require(status["processes"] as? [[String: Any]])
         #expect(
             processes.map { $0["role"] as? String }
-                == ["supervisor", "worker", "worker", "shadow", "shadow", "admin"])
+                == ["supervisor", "worker", "worker", "shadow", "shadow", "admin", "health"])
         let held = processes[2]
         #expect(held["index"] as? Int == 1 && held["pid"] is NSNull)
         #expect(held["state"] as? String == "held_back" && held["restarts"] as? Int == 7)
@@ -162,6 +178,19 @@ import Testing
         #expect(shadow["uptime_seconds"] as? Int == 65)
         #expect(shadow["last_exit"] as? String == "exit 3" && shadow["served_by"] == nil)
         #expect(processes[0]["last_exit"] is NSNull && processes[0]["pid"] as? Int == 100)
+        let targets = try #require(status["targets"] as? [[String: Any]])
+        #expect(targets.map { $0["id"] as? String } == ["app", "next", "other"])
+        let endpoint = try #require((targets[0]["endpoints"] as? [[String: Any]])?.first)
+        #expect(endpoint["endpoint"] as? String == "app:80")
+        #expect(endpoint["health"] as? String == "unhealthy")
+        #expect(endpoint["since_seconds"] as? Int == 65)
+        #expect(endpoint["last_check"] as? String == "status")
+        #expect(endpoint["last_status"] as? Int == 503)
+        #expect(endpoint["checks_passed"] as? Int == 7 && endpoint["checks_failed"] as? Int == 4)
+        #expect(endpoint["addresses"] as? [String] == ["10.0.0.1:80", "[::1]:80"])
+        #expect(endpoint["requests"] as? Int == 12 && endpoint["ejected_by"] as? Int == 1)
+        let other = try #require((targets[1]["endpoints"] as? [[String: Any]])?.first)
+        #expect(other["health"] is NSNull && other["last_check"] is NSNull)
         let mirror = try #require(status["mirror"] as? [String: Any])
         #expect(mirror["enabled"] as? Bool == true)
         let shadows = try #require(mirror["shadows"] as? [[String: Any]])
@@ -199,6 +228,12 @@ import Testing
                 shadow          0  104  running                        1  1 m 05 s  exit 3
                 shadow          1  105  running                        0  1 h 02 m  -
                 admin           0  101  running                        0  1 h 02 m  -
+                health          0  106  running                        0  1 h 02 m  -
+
+                TARGET  ENDPOINT  HEALTH        SINCE  LAST CHECK  EJECTED BY  REQUESTS  OPEN  IDLE  ADDRESSES
+                app     app:80    unhealthy  1 m 05 s  status 503           1        12     4     2  10.0.0.1:80, [::1]:80
+                next    next:80   -                 -  -                    0         0     0     0  -
+                other   other:80  -                 -  -                    0         0     0     0  -
 
                 mirroring is on
 

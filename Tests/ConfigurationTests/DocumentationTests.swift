@@ -37,6 +37,7 @@ func exampleFiles() -> [String] {
                 ? ["id: app"]
                 : ["id: app", "base_url: \"\(isSecure ? "https" : "http")://127.0.0.1:9001\""],
             "providers.targets[].endpoints[]": ["url: \"http://127.0.0.1:9001\""],
+            "providers.targets[].health": ["path: /healthz"],
             "providers.targets[].tls":
                 ["certificate", "key"].contains { path.hasSuffix($0) } ? pair : [],
             "listen[]": ["address: 127.0.0.1:9000"],
@@ -120,6 +121,7 @@ func exampleFiles() -> [String] {
             "providers.targets[]": "{id: app, base_url: \"http://127.0.0.1:9001\"}",
             "providers.targets[].endpoints[]": "{url: \"http://127.0.0.1:9001\"}",
             "listen[]": "{address: 127.0.0.1:9000}",
+            "providers.targets[].health": "{path: /healthz}",
             "listen[].tls": "{certificate: a.pem, key: a.key}",
             "listen[].tls.client_certificates": "{ca: clients.pem}",
         ]
@@ -134,8 +136,8 @@ func exampleFiles() -> [String] {
     // MARK: docs/configuration.md
 
     private static let blocks = [
-        "general", "runtime", "limits", "forwarding", "providers", "routes", "traffic_mirror",
-        "log", "access_log",
+        "general", "runtime", "limits", "forwarding", "resolver", "providers", "routes",
+        "traffic_mirror", "log", "access_log",
     ]
 
     private func table(_ name: String) -> [String] {

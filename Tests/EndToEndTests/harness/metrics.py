@@ -16,7 +16,7 @@ class Metrics:
     def names(self):
         return {s.name for s in self.samples}
 
-    def sum(self, name, **labels):
+    def sum(self, name, /, **labels):
         return sum(s.value for s in self.samples if s.name == name
                    and all(s.labels.get(k) == v for k, v in labels.items()))
 

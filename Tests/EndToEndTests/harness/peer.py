@@ -40,8 +40,9 @@ class Peer:
     """Handlers are `f(connection, request)`, chosen by the longest path that begins the target;
     without one the answer is 200 `ok`. A handler returning `"close"` ends the connection."""
 
-    def __init__(self, name="origin", port=0):
+    def __init__(self, name="origin", port=0, host="127.0.0.1"):
         self.name = name
+        self.host = host
         self.auto_continue = True
         self.handlers = {}
         self.default = lambda connection, request: connection.send(OK)
@@ -55,9 +56,10 @@ class Peer:
         self.listen()
 
     def listen(self, backlog=1024):
-        self.listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
+        self.listener = socket.socket(family, socket.SOCK_STREAM)
         self.listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self.listener.bind(("127.0.0.1", self.port))
+        self.listener.bind((self.host, self.port))
         self.port = self.listener.getsockname()[1]
         self.listener.listen(backlog)
         self.stopping = False
