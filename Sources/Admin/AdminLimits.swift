@@ -41,6 +41,13 @@ public enum AdminLimits {
     /// How long the supervisor lets a mailbox rest between two looks, so that an admin process gone
     /// wild does not keep it busy.
     public static let controlRestMs = 5
+    /// Endpoints that the doctor connects to at one time, how long one address may take, and how
+    /// long the look-up of all names may.
+    static let probesMax = 128
+    static let probeTimeoutMs = 3_000
+    static let doctorLookUpMs = 10_000
+    /// Room on a disk below which the doctor warns, bytes.
+    static let freeBytesMin: UInt64 = 256 << 20
     /// Largest answer that the status client reads, and its head.
     public static let statusBytesMax = 16 << 20
 }

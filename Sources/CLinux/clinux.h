@@ -29,7 +29,9 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/statvfs.h>
 #include <sys/timerfd.h>
+#include <sys/timex.h>
 #include <sys/uio.h>
 #include <sys/un.h>
 #include <sys/wait.h>
@@ -67,6 +69,14 @@ static inline int umbra_wait_exited(int status) { return WIFEXITED(status); }
 static inline int umbra_wait_status(int status) { return WEXITSTATUS(status); }
 static inline int umbra_wait_signalled(int status) { return WIFSIGNALED(status); }
 static inline int umbra_wait_signal(int status) { return WTERMSIG(status); }
+
+// Whether the kernel takes the clock for synchronised: 1 or 0; -1 where it does not say.
+static inline int umbra_clock_state(void) {
+    struct timex state;
+    memset(&state, 0, sizeof state);
+    int result = adjtimex(&state);
+    return result < 0 ? -1 : result != TIME_ERROR && !(state.status & STA_UNSYNC);
+}
 
 static inline void umbra_ignore_signal(int number) { signal(number, SIG_IGN); }
 static inline int umbra_spawn(pid_t *pid, const char *path, posix_spawn_file_actions_t *actions,

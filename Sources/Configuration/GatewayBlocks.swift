@@ -179,13 +179,13 @@ enum GatewayBlocks {
         }
     }
 
-    static func log(_ root: Section) -> LogSettings {
-        var log = LogSettings()
+    static func log(_ root: Section) -> GatewayLogSettings {
+        var log = GatewayLogSettings()
         guard let section = root.section("log") else { return log }
         if let name = section.choice("level") { log.level = LogLevel(name: name)! }
         if let name = section.choice("format") { log.format = LogFormat(rawValue: name)! }
         if let name = section.choice("to") {
-            log.destination = LogSettings.Destination(rawValue: name)!
+            log.destination = GatewayLogSettings.Destination(rawValue: name)!
         }
         return log
     }

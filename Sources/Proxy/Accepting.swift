@@ -86,6 +86,7 @@ extension ProxyWorker {
     /// Goes on accepting where there are descriptors again; looks again later where not.
     func resumeAccepting() {
         guard hasDescriptors || isDraining else {
+            counters.add(.acceptsPaused)
             acceptPausedUntil = now.milliseconds + UInt64(ProxyLimits.acceptPauseMs)
             return
         }

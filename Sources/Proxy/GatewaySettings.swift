@@ -22,7 +22,7 @@ public struct GatewaySettings: Sendable, Equatable {
     /// `access_log`; nil writes none.
     public var accessLog: AccessLogSettings?
     /// `log`: what the gateway says of itself.
-    public var log = LogSettings()
+    public var log = GatewayLogSettings()
     /// `traffic_mirror.enabled`: false starts with mirroring off; it can be switched on later.
     public var mirrorEnabled = true
     /// `traffic_mirror.guard.p99_overhead`: what mirroring may add to the users' P99, as a share;
@@ -188,7 +188,7 @@ public struct AccessLogSettings: Sendable, Equatable {
 }
 
 /// `log`: what the gateway says of itself, on standard error.
-public struct LogSettings: Sendable, Equatable {
+public struct GatewayLogSettings: Sendable, Equatable {
     /// Whether lines begin with `<N>`, by which the journal knows a line's level: where standard
     /// error is the journal's, never, or always.
     public enum Destination: String, CaseIterable, Sendable { case auto, stderr, journald }

@@ -121,14 +121,7 @@ public final class Certificate {
     var keyKind: Int32 { EVP_PKEY_get_base_id(key) }
 
     /// Days until it ends, below 0 once it has; nil where its date cannot be read.
-    public var daysLeft: Int? {
-        var days: Int32 = 0
-        var seconds: Int32 = 0
-        guard ASN1_TIME_diff(&days, &seconds, nil, X509_get0_notAfter(leaf)) == 1 else {
-            return nil
-        }
-        return days == 0 && seconds < 0 ? -1 : Int(days)
-    }
+    public var daysLeft: Int? { CertificateDates.daysLeft(leaf) }
 
     /// Whether it is valid already; a certificate made on a machine whose clock is ahead is not.
     public var hasBegun: Bool { X509_cmp_current_time(X509_get0_notBefore(leaf)) < 0 }
@@ -165,5 +158,17 @@ public final class Certificate {
         // A name with a zero byte in it is a trick on C programs.
         guard !bytes.isEmpty, bytes.allSatisfy({ $0 > 0x20 && $0 < 0x7F }) else { return nil }
         return String(decoding: bytes, as: UTF8.self).lowercased()
+    }
+}
+
+/// When a certificate holds.
+enum CertificateDates {
+    /// Days until it ends, below 0 once it has; nil where its date cannot be read.
+    static func daysLeft(_ certificate: OpaquePointer) -> Int? {
+        var days: Int32 = 0
+        var seconds: Int32 = 0
+        let end = X509_get0_notAfter(certificate)
+        guard ASN1_TIME_diff(&days, &seconds, nil, end) == 1 else { return nil }
+        return days == 0 && seconds < 0 ? -1 : Int(days)
     }
 }

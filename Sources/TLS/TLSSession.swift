@@ -102,6 +102,13 @@ public struct TLSSession: BitwiseCopyable {
     /// Whether the session before was taken up: no certificate was shown again.
     public var isResumed: Bool { SSL_session_reused(pointer) == 1 }
 
+    /// Days until the certificate that the peer showed ends; nil where it showed none.
+    public var peerDaysLeft: Int? {
+        guard let certificate = SSL_get1_peer_certificate(pointer) else { return nil }
+        defer { X509_free(certificate) }
+        return CertificateDates.daysLeft(certificate)
+    }
+
     /// Whether it speaks TLS 1.3.
     public var isVersion13: Bool { SSL_version(pointer) == TLS1_3_VERSION }
 

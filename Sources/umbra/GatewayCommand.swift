@@ -81,7 +81,7 @@ enum GatewayCommand {
             Console.log(.error, "no target has an address: nothing was started")
             return 2
         }
-        guard accessLogOpens(settings) else { return 1 }
+        guard accessLogOpens(settings), tokenIsSet(settings) else { return 1 }
         do throws(SystemError) {
             let supervisor = try Supervisor(
                 settings: settings, document: result.document, keyFiles: result.keyFiles)
@@ -106,6 +106,18 @@ enum GatewayCommand {
             return false
         }
         return true
+    }
+
+    /// Whether the variable that the configuration names holds a token: without it the admin
+    /// listener would ask for none.
+    private static func tokenIsSet(_ settings: GatewaySettings) -> Bool {
+        guard settings.admin.listen != nil, let name = settings.admin.tokenVariable else {
+            return true
+        }
+        if getenv(name).map({ strlen($0) > 0 }) ?? false { return true }
+        Console.log(
+            .error, "admin.token.env names \(name), which is not set: nothing was started")
+        return false
     }
 
     private static func logLevel(_ arguments: Arguments) throws(Arguments.Fault) -> LogLevel? {

@@ -6,7 +6,7 @@ import Proxy
 /// never waits. Written by a process's main thread only.
 enum GatewayLog {
     private struct State {
-        var settings = LogSettings()
+        var settings = GatewayLogSettings()
         var process = LogLine.supervisor
         var throttle = LogThrottle()
         var cells: CounterRow<ProcessCell>?
@@ -17,7 +17,7 @@ enum GatewayLog {
     nonisolated(unsafe) private static var state = State()
 
     /// From now on lines are written as `settings` say. `process` names whose they are.
-    static func configure(_ settings: LogSettings, process: String = LogLine.supervisor) {
+    static func configure(_ settings: GatewayLogSettings, process: String = LogLine.supervisor) {
         state.settings = settings
         state.process = process
         state.exit = LogExit(settings.destination)
@@ -74,7 +74,7 @@ private struct LogExit {
 
     init() {}
 
-    init(_ destination: LogSettings.Destination) {
+    init(_ destination: GatewayLogSettings.Destination) {
         var status = stat()
         guard fstat(STDERR_FILENO, &status) == 0 else { return }
         switch destination {

@@ -23,6 +23,7 @@ enum Main {
         case "gateway": return GatewayCommand.run(rest)
         case "policy": return PolicyCommand.run(rest)
         case "events": return EventsCommand.run(rest)
+        case "doctor": return DoctorCommand.run(rest)
         case "demo": return DemoCommand.run(rest)
         case "mock": return MockCommand.run(rest)
         // The roles are started by the supervisor only: see Supervisor.swift.
@@ -54,6 +55,8 @@ enum Main {
               Check a configuration: every fault with path, line and remedy. Exit 0 valid, 2 not.
           umbra events tail | list | export | verify
               Read the event log: the newest decisions, all of them, a spreadsheet, or its chain.
+          umbra doctor --policy-config FILE [--json]
+              Look at what a gateway of this configuration needs: targets, certificates, ports, limits.
           umbra demo [--once] [--seconds N] [--rate N]
               Two services, the gateway between them, load, and a table of what mirroring costs.
           umbra mock openai | anthropic [--port N]

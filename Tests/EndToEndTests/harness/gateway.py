@@ -130,7 +130,8 @@ class Gateway:
         self.configure(config)
         self.port = listen_ports(config)[0]
         self.admin_port = int(config["admin"]["listen"].rpartition(":")[2])
-        self.arguments = list(arguments)
+        self.command = [
+            BINARY, "gateway", "run", "--policy-config", str(self.file), *arguments]
         self.environment = dict(os.environ, **(environment or {}))
         self.log = []
         self.process = None
@@ -144,7 +145,7 @@ class Gateway:
     def start(self, ready=True):
         self.log = []
         self.process = subprocess.Popen(
-            [BINARY, "gateway", "run", "--policy-config", str(self.file), *self.arguments],
+            self.command,
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
             cwd=self.directory, env=self.environment, preexec_fn=self.prepare)
         for stream in (self.process.stdout, self.process.stderr):
