@@ -22,6 +22,8 @@ final class AdminConnection {
     var waitingSince: Instant
     /// It goes on in the next turn, without an event.
     var goesOn = false
+    /// It has had an answer.
+    private(set) var hasAsked = false
     /// Nothing is answered behind the answer that is on its way.
     var isLast = false
     /// Bytes of `input` that were parsed and are no whole head.
@@ -57,6 +59,15 @@ final class AdminConnection {
     /// Answer bytes that the kernel has not taken.
     var pendingBytes: Int { output.count - sentCount }
 
+    /// Nothing is asked, and nothing is on its way. One that has just come is about to ask.
+    var isIdle: Bool {
+        switch phase {
+        case .reading: inputCount == 0 && !goesOn && hasAsked
+        case .writing: false
+        case .lingering: true
+        }
+    }
+
     /// Reads until there is nothing more, or no room. False where the connection is broken.
     func fill() -> Bool {
         while inputCount < AdminLimits.headBytesMax, !hasEnded {
@@ -83,6 +94,7 @@ final class AdminConnection {
     func send(_ answer: [UInt8]) {
         precondition(pendingBytes == 0, "an answer overtakes the one before it")
         output = answer
+        hasAsked = true
         sentCount = 0
         phase = .writing
     }

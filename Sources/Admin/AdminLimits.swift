@@ -16,6 +16,8 @@ public enum AdminLimits {
     public static let idleTimeoutMs = 60_000
     /// From the start of an answer to its last byte in the kernel; a slower reader is cut.
     public static let writeTimeoutMs = 10_000
+    /// How long an admin process that is to end still answers what was asked.
+    public static let finishMs = 1_000
     /// Milliseconds and bytes that are read and thrown away before a close, so that a reset does
     /// not overtake the answer.
     public static let lingerMs = 1_000

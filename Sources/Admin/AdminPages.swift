@@ -7,6 +7,7 @@ import Upstream
 struct AdminPages {
     let settings: GatewaySettings
     let board: Board
+    private let view: BoardView?
     let token: BearerToken?
     let startedAt: Instant
     let version: String
@@ -20,9 +21,12 @@ struct AdminPages {
     }
 
     init(
-        settings: GatewaySettings, board: Board, token: String?, startedAt: Instant, version: String
+        settings: GatewaySettings, board: Board, view: BoardView? = nil, token: String?,
+        startedAt: Instant, version: String
     ) {
+        let board = view?.board ?? board
         self.settings = settings
+        self.view = view
         self.board = board
         self.token = token.map { BearerToken($0) }
         self.startedAt = startedAt
@@ -63,6 +67,7 @@ struct AdminPages {
     }
 
     private func answer(_ page: Page, query: String, _ now: Instant) -> AdminAnswer {
+        if page != .healthz { view?.refresh() }
         switch page {
         case .healthz: return .text(200, "ok\n")
         case .readyz: return readiness(now)

@@ -16,6 +16,7 @@ public final class AdminServer {
     }
 
     private let pages: AdminPages
+    private var isEnding = false
     private let board: Board
     private let epoll: Epoll
     private let listener: Int32
@@ -33,15 +34,17 @@ public final class AdminServer {
     /// - Parameters:
     ///   - token: what `Authorization: Bearer` must carry for all but the probes; nil asks for
     ///     none, an empty one fits no request.
+    ///   - view: what pages show; nil shows the board alone.
     ///   - startedAt: when the gateway started, for the uptime.
     ///
     /// Throws where descriptors have run out.
     public init(
-        settings: GatewaySettings, board: Board, listener: Int32, token: String?,
-        startedAt: Instant, version: String
+        settings: GatewaySettings, board: Board, view: BoardView? = nil, listener: Int32,
+        token: String?, startedAt: Instant, version: String
     ) throws(SystemError) {
         pages = AdminPages(
-            settings: settings, board: board, token: token, startedAt: startedAt, version: version)
+            settings: settings, board: board, view: view, token: token, startedAt: startedAt,
+            version: version)
         self.board = board
         self.listener = listener
         now = Instant.now()
@@ -63,6 +66,22 @@ public final class AdminServer {
     /// signal.
     public func run(until isOver: () -> Bool) {
         while !isOver() { turn(timeoutMs: Int32(AdminLimits.turnMsMax)) }
+    }
+
+    /// Takes no further connection, and ends once what was asked is answered: within
+    /// `AdminLimits.finishMs`. The listening socket stays open.
+    public func finish() {
+        isEnding = true
+        if acceptPausedUntil == nil { epoll.remove(listener) }
+        acceptPausedUntil = nil
+        let end = Instant.now().adding(ms: AdminLimits.finishMs)
+        while Instant.now() < end {
+            for slot in connections.indices where connections[slot]?.isIdle == true {
+                connections[slot] = nil
+            }
+            guard connectionCount > 0 else { return }
+            turn(timeoutMs: 20)
+        }
     }
 
     /// Waits at most `timeoutMs` (and never longer than `AdminLimits.turnMsMax`) for events,
@@ -204,7 +223,7 @@ public final class AdminServer {
             // Content is not read: with it the connection ends, so that no byte of it can be
             // taken for a request.
             let hasContent = head.framing != .none && head.framing != .length(0)
-            let closes = !head.keepAlive || head.versionMinor == 0 || hasContent
+            let closes = !head.keepAlive || head.versionMinor == 0 || hasContent || isEnding
             let isHead = head.method == .head
             let answer = isOverloaded ? .overloaded : pages.answer(head, bytes, now: now)
             connection.consume(headBytes)

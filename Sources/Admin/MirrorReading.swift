@@ -42,6 +42,12 @@ struct MirrorReading {
     private(set) var lanes: [Lane] = []
     private(set) var shadows: [Shadow]
 
+    /// Whether no cell of a worker was caught between two of its writes.
+    var isWhole: Bool {
+        lanes.allSatisfy { $0.eligible == $0.sampled &+ $0.notSampled }
+            && shadows.allSatisfy { $0.sent == $0.results.reduce(0, &+) }
+    }
+
     /// Reads every lane that the routes have.
     init(_ board: Board, _ settings: GatewaySettings) {
         shadows = settings.shadows.map { _ in Shadow() }

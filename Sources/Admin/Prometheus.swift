@@ -4,8 +4,8 @@ public import Proxy
 
 /// Renders the board as `/metrics`, in the Prometheus text format 0.0.4.
 ///
-/// Counters belong to the board: they go on over restarts of a process, and begin again with a new
-/// board. `umbra_requests_total` summed over workers and codes is the number of whole answers.
+/// Counters go on over restarts of a process and over reloads, for what keeps its name.
+/// `umbra_requests_total` summed over workers and codes is the number of whole answers.
 public struct Prometheus {
     let settings: GatewaySettings
     let board: Board
@@ -19,21 +19,8 @@ public struct Prometheus {
         self.board = board
         self.version = version
         self.startedAt = startedAt
-        routeNames = Self.distinct(settings.routes.map(\.name))
-    }
-
-    // Two series with the same labels would make Prometheus refuse the whole scrape.
-    private static func distinct(_ names: [String]) -> [String] {
-        var seen: Set<String> = []
-        return names.map { name in
-            var candidate = name
-            var number = 2
-            while !seen.insert(candidate).inserted {
-                candidate = "\(name)#\(number)"
-                number += 1
-            }
-            return candidate
-        }
+        // Two series with the same labels would make Prometheus refuse the whole scrape.
+        routeNames = settings.distinctRouteNames
     }
 
     /// The text, UTF-8. Every family that the board can fill is there, counters at 0 too.
@@ -85,6 +72,22 @@ extension Prometheus {
         text.sample(MetricText.labels(("version", version)), 1)
         text.family("umbra_uptime_seconds", .gauge, "Time since the gateway started.")
         text.sample(nanoseconds: now.nanoseconds(since: startedAt))
+        text.family(
+            "umbra_generation", .gauge, "The number of the configuration that serves, from 1.")
+        text.sample("", board.reloads.value(.generation))
+        text.family(
+            "umbra_generations_draining", .gauge,
+            "Former configurations whose processes still finish requests.")
+        text.sample("", board.reloads.value(.draining))
+        text.family(
+            "umbra_reloads_total", .counter,
+            "Reloads: done; refused for the file; failed because its processes did not start.")
+        let results: [(String, ReloadCell)] = [
+            ("done", .done), ("refused", .refused), ("failed", .failed),
+        ]
+        for (label, cell) in results {
+            text.sample(MetricText.labels(("result", label)), board.reloads.value(cell))
+        }
         let processes = ProcessReading.all(board)
         func each(_ value: (ProcessReading) -> UInt64?) {
             for process in processes {

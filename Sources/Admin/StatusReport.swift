@@ -9,6 +9,8 @@ struct StatusReport {
     let version: String
     let now: Instant
     let uptimeMs: UInt64
+    let generation: UInt64
+    let draining: UInt64
     let processes: [ProcessReading]
     let targets: [[EndpointReading]]
     let isMirrorEnabled: Bool
@@ -24,6 +26,8 @@ struct StatusReport {
         self.version = version
         self.now = now
         uptimeMs = now.nanoseconds(since: startedAt) / 1_000_000
+        generation = board.reloads.value(.generation)
+        draining = board.reloads.value(.draining)
         processes = ProcessReading.all(board)
         targets = EndpointReading.all(
             settings, board.upstreams, workers: board.workers.count, now: now)
@@ -40,6 +44,8 @@ struct StatusReport {
         .object([
             ("version", .text(version)),
             ("uptime_seconds", .integer(uptimeMs / 1_000)),
+            ("generation", .integer(generation)),
+            ("draining", .integer(draining)),
             ("listen", .list(settings.listen.map { .text($0.address.text) })),
             ("processes", .list(processes.map { processJSON($0) })),
             (
@@ -112,7 +118,10 @@ struct StatusReport {
     var text: String {
         let listen = settings.listen.map(\.address.text).joined(separator: ", ")
         var result = "umbra \(version), up \(Self.span(uptimeMs))"
-        result += listen.isEmpty ? "\n\n" : ", listening on \(listen)\n\n"
+        if !listen.isEmpty { result += ", listening on \(listen)" }
+        if generation > 1 { result += ", configuration \(generation)" }
+        if draining > 0 { result += ", \(draining) before it still finishing requests" }
+        result += "\n\n"
         var table = ColumnText(
             ["ROLE", "INDEX", "PID", "STATE", "RESTARTS", "UPTIME", "LAST EXIT"],
             isNumber: [false, true, true, false, true, true, false])

@@ -65,4 +65,28 @@ where Name.RawValue == Int {
     /// What one name has counted.
     @inlinable
     public func value(_ name: Name) -> UInt64 { self[name].value }
+
+    /// All cells, in the order of the cases.
+    public var run: CellRun { CellRun(base, count: Name.allCases.count) }
+}
+
+/// Cells that lie side by side.
+public struct CellRun: Sendable {
+    private nonisolated(unsafe) let base: UnsafeMutablePointer<Atomic<UInt64>>
+    /// How many there are.
+    public let count: Int
+
+    init(_ base: UnsafeMutablePointer<Atomic<UInt64>>, count: Int) {
+        self.base = base
+        self.count = count
+    }
+
+    /// The run of one cell.
+    public init(_ cell: Cell) { self.init(cell.pointer, count: 1) }
+
+    /// The cell at `place`, from 0. Traps beyond the run.
+    public subscript(_ place: Int) -> Cell {
+        precondition(place >= 0 && place < count)
+        return Cell(base + place)
+    }
 }

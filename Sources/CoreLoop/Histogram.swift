@@ -49,6 +49,9 @@ public struct Histogram: Sendable {
         Cell(cells + Self.bucketCount).add(nanoseconds)
     }
 
+    /// All cells: the buckets, then the sum.
+    public var run: CellRun { CellRun(cells, count: Self.cellCount) }
+
     /// What is counted now. While the writer goes on, the sum may be ahead of the counts by a few.
     public func snapshot() -> HistogramSnapshot {
         var counts = [UInt64](repeating: 0, count: Self.bucketCount)

@@ -48,6 +48,15 @@ public struct LatencyGuard: Sendable {
     /// A guard that allows the share `overheadMax` (0.05 is 5 %) on top of the unmirrored P99.
     public init(overheadMax: Double) { self.overheadMax = overheadMax }
 
+    /// A guard over other histograms that goes on with this one's hold.
+    public func continued(overheadMax: Double) -> LatencyGuard {
+        var result = LatencyGuard(overheadMax: overheadMax)
+        result.nextHoldMs = nextHoldMs
+        result.cleanWindows = cleanWindows
+        result.heldUntil = heldUntil
+        return result
+    }
+
     /// Looks at what both sides have counted so far; to be called about once a second.
     public mutating func look(
         mirrored: HistogramSnapshot, unmirrored: HistogramSnapshot, now: Instant

@@ -8,8 +8,8 @@ public enum LaneCounter: Int, CaseIterable, Sendable { case eligible, sampled, n
 public struct ShadowTally: Sendable {
     /// Copies that went to the shadow, whole or in part: their first byte may have been sent.
     public let sent: Cell
-    let drops: CounterRow<DropReason>
-    let outcomes: CounterRow<CopyResult>
+    public let drops: CounterRow<DropReason>
+    public let outcomes: CounterRow<CopyResult>
     /// Copies handed over whose return is still to come. At rest it is 0, and
     /// `sampled = sent + Σ dropped`; a request whose body still comes in is in none of these.
     public let outstanding: Cell
@@ -75,8 +75,6 @@ public struct MirrorBoard: Sendable {
     public let overrides: [CounterRow<OverrideCell>]
     /// The epoch of each shadow process, from 1; raised by the supervisor after its death.
     public let shadowEpochs: [Cell]
-    /// The send times of each shadow's cap, shared by all shadow processes.
-    public let caps: [QPSCap]
     private let lanes: [CounterRow<LaneCounter>]
     private let tallies: [ShadowTally]
     private let taps: [CounterRow<TapGauge>]
@@ -90,18 +88,15 @@ public struct MirrorBoard: Sendable {
         public var workers: Int
         public var routes: Int
         public var shadowProcesses: Int
-        /// `limits.qps` of each shadow: the cap's ring holds as many times, and room for a reload.
-        public var qps: [Double]
-
-        /// Shadows: one for each cap.
-        public var shadows: Int { qps.count }
+        /// Shadows.
+        public var shadows: Int
 
         /// A shape with these counts; `shadowProcesses` is 0 where nothing is mirrored.
-        public init(workers: Int, routes: Int, shadowProcesses: Int, qps: [Double]) {
+        public init(workers: Int, routes: Int, shadowProcesses: Int, shadows: Int) {
             self.workers = workers
             self.routes = routes
             self.shadowProcesses = shadowProcesses
-            self.qps = qps
+            self.shadows = shadows
         }
     }
 
@@ -112,7 +107,6 @@ public struct MirrorBoard: Sendable {
         let overrides = (0..<shape.routes).map { _ in CounterRow<OverrideCell>(plan: &plan) }
         let epochs = (0..<shape.shadowProcesses).map { _ in plan.take(Atomic<UInt64>.self, count: 8)
         }
-        let caps = shape.qps.map { QPSCap(plan: &plan, capacity: QPSCap.capacity(for: $0)) }
         let lanes = (0..<shape.workers * shape.routes * shape.shadows).map { _ in
             CounterRow<LaneCounter>(plan: &plan)
         }
@@ -125,7 +119,6 @@ public struct MirrorBoard: Sendable {
         self.control = control
         self.overrides = overrides.map { $0! }
         shadowEpochs = epochs.map { Cell($0!) }
-        self.caps = caps.map { $0! }
         self.lanes = lanes.map { $0! }
         self.tallies = tallies.map { $0! }
         self.taps = taps.map { $0! }

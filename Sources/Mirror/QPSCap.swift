@@ -6,6 +6,9 @@ public import Synchronization
 /// A ring of send times, taken by compare-and-swap: the send number n may go once the send number n
 /// − qps is more than a window old. A token bucket would not do: its burst and its refill together
 /// fill one window twice.
+///
+/// The processes need not agree on `qps`: while a reload has two configurations at work, no second
+/// holds more sends than the larger of the two allows.
 public struct QPSCap: Sendable {
     /// The window is longer than a second by this much: a send that is late on the wire must not
     /// fall into one second with those that came a second later.
@@ -17,14 +20,29 @@ public struct QPSCap: Sendable {
     /// Smaller caps count as this one, one send in 31 years, so that the window fits 64 bits.
     static let qpsMin = 1e-9
 
-    /// Send times that the ring holds: a larger `qps` counts as one less than this.
+    /// Send times that an ordinary ring holds, and one for caps beyond it.
+    static let capacityOrdinary = 1 << 16
+    static let capacityLarge = Int(ShadowSettings.qpsMax) + 1
+
+    /// How many sends there were, and from when on there may be any, nanoseconds.
     @usableFromInline nonisolated(unsafe) let sends: UnsafeMutablePointer<Atomic<UInt64>>
+    @usableFromInline nonisolated(unsafe) let opens: UnsafeMutablePointer<Atomic<UInt64>>
     @usableFromInline nonisolated(unsafe) let times: UnsafeMutablePointer<Atomic<UInt64>>
+    /// Send times that the ring holds: a larger `qps` counts as one less than this.
     public let capacity: Int
 
-    /// Times that are kept for a cap of `qps`; a reload may raise the cap up to this many.
+    /// Times that are kept for a cap of `qps`. Two sizes only, so that hardly any reload needs
+    /// another ring.
     public static func capacity(for qps: Double) -> Int {
-        max(1_024, Int(min(qps, ShadowSettings.qpsMax).rounded(.up)) + 1)
+        qps < Double(capacityOrdinary) ? capacityOrdinary : capacityLarge
+    }
+
+    /// Bytes of a cap of this capacity, whole pages.
+    public static func byteCount(capacity: Int) -> Int {
+        var plan = MemoryPlan()
+        _ = QPSCap(plan: &plan, capacity: capacity)
+        plan.alignToPage()
+        return plan.byteCount
     }
 
     /// Takes the room of `plan`; nil while the plan only counts.
@@ -34,7 +52,20 @@ public struct QPSCap: Sendable {
         let times = plan.take(Atomic<UInt64>.self, count: capacity)
         guard let sends, let times else { return nil }
         self.sends = sends
+        opens = sends + 1
         self.times = times
+    }
+
+    /// The cap at `base`, whose memory is zero or is another process's cap of the same capacity.
+    public static func map(_ base: UnsafeMutableRawPointer, capacity: Int) -> QPSCap {
+        var plan = MemoryPlan(base: base)
+        return QPSCap(plan: &plan, capacity: capacity)!
+    }
+
+    /// Lets nobody send before `time`: for ever where another ring takes this one's place, for a
+    /// window where this one does.
+    public func close(until time: Instant) {
+        opens.pointee.store(time.nanoseconds, ordering: .releasing)
     }
 
     /// Takes the right to send one copy now. `clock` is read after the position, so that times in
@@ -57,6 +88,7 @@ public struct QPSCap: Sendable {
                 continue
             }
             let now = clock().nanoseconds
+            if now < opens.pointee.load(ordering: .acquiring) { return false }
             if number >= count, time(of: number - count) + window > now { return false }
             let (taken, _) = place.pointee.compareExchange(
                 expected: old, desired: now, ordering: .acquiringAndReleasing)
@@ -69,7 +101,9 @@ public struct QPSCap: Sendable {
     /// Whether `take` would not refuse now: a look ahead for what is not worth starting otherwise.
     /// Takes nothing.
     public func hasRoom(qps: Double, now: Instant) -> Bool {
-        guard qps > 0 else { return false }
+        guard qps > 0, now.nanoseconds >= opens.pointee.load(ordering: .acquiring) else {
+            return false
+        }
         let (count, window) = bounds(qps)
         let number = sends.pointee.load(ordering: .acquiring)
         return number < count || time(of: number - count) + window <= now.nanoseconds

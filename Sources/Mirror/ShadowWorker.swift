@@ -41,6 +41,7 @@ public final class ShadowWorker {
     let links: UnsafeMutablePointer<ShadowLinkState>
     let linkCount: Int
     let shadows: UnsafeMutablePointer<ShadowState>
+    let caps: UnsafeMutablePointer<QPSCap>
     let shadowCount: Int
     let answerHead: ResponseHead
     let scratch: ShadowScratch
@@ -63,15 +64,18 @@ public final class ShadowWorker {
     ///   - process: the index of this shadow process.
     ///   - epoch: its epoch on the board: only links that are ready for it are used.
     ///   - targets: `GatewaySettings.targets`, which `shadows` point into.
+    ///   - caps: one for each shadow, in memory shared with all other shadow processes.
     ///   - security: by target, the context of those that speak TLS.
     ///   - wakeFD: an eventfd that a worker writes where a copy ring's consumer sleeps. Stays the
     /// caller's.
     ///   - seed: of the random part of `shadow_id`s.
     public init(
         process: Int, epoch: UInt64, links: [ShadowLink], shadows: [ShadowSettings],
-        targets: [TargetSettings], security: [ClientContext?] = [], board: MirrorBoard,
+        targets: [TargetSettings], caps: [QPSCap], security: [ClientContext?] = [],
+        board: MirrorBoard,
         wakeFD: Int32, now: Instant, seed: UInt64
     ) throws(SystemError) {
+        precondition(caps.count == shadows.count)
         let processes = board.shape.shadowProcesses
         let connections = shadows.reduce(0) {
             $0 + ShadowState.inFlightMax($1, shadowProcesses: processes)
@@ -97,6 +101,8 @@ public final class ShadowWorker {
             (self.links + index).initialize(to: ShadowLinkState(link))
         }
         shadowCount = shadows.count
+        self.caps = .allocate(capacity: max(1, caps.count))
+        self.caps.initialize(from: caps, count: caps.count)
         self.shadows = .allocate(capacity: max(1, shadows.count))
         for (index, settings) in shadows.enumerated() {
             (self.shadows + index).initialize(
@@ -119,6 +125,7 @@ public final class ShadowWorker {
         for index in 0..<shadowCount { shadows[index].addresses.deallocate() }
         shadows.deinitialize(count: shadowCount)
         shadows.deallocate()
+        caps.deallocate()
         links.deinitialize(count: linkCount)
         links.deallocate()
     }

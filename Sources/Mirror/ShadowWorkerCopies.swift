@@ -117,7 +117,7 @@ extension ShadowWorker {
             return giveBack(index, .dropped(entry.ticket, .inFlightLimit))
         }
         // A look ahead: a flood beyond the cap must not cost a rendering or a connection each.
-        guard board.caps[shadow].hasRoom(qps: state.pointee.qps, now: clock()) else {
+        guard (caps + shadow).pointee.hasRoom(qps: state.pointee.qps, now: clock()) else {
             return giveBack(index, .dropped(entry.ticket, .qpsCap))
         }
         var copy = ShadowCopy(

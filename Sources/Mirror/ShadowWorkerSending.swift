@@ -21,7 +21,7 @@ extension ShadowWorker {
             endUnsent(slot, .switchedOff, .nothing)
             return keep(slot)
         }
-        guard board.caps[shadow].take(qps: state.pointee.qps, clock: { clock() }) else {
+        guard (caps + shadow).pointee.take(qps: state.pointee.qps, clock: { clock() }) else {
             endUnsent(slot, .qpsCap, .nothing)
             return keep(slot)
         }

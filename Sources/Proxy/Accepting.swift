@@ -112,6 +112,18 @@ extension ProxyWorker {
     /// Exchanges under way end, also those whose request has just come, and their connections with
     /// them.
     public func drain() {
+        stopAccepting()
+        closeIdle()
+    }
+
+    /// As `drain`, but idle connections have `ProxyLimits.retireGraceMs` for one more request, and
+    /// its answer says that they close: other processes serve who connects anew.
+    public func retire() {
+        stopAccepting()
+        idleUntil = now.milliseconds + UInt64(ProxyLimits.retireGraceMs)
+    }
+
+    private func stopAccepting() {
         guard !isDraining else { return }
         // Where descriptors had run out: there may be some by now, and this is the last time.
         acceptPausedUntil = 0
@@ -120,11 +132,24 @@ extension ProxyWorker {
                 acceptClients(place)
             }
             epoll.remove(listeners[place].fd)
+            listeners[place].fd = -1
         }
         isDraining = true
         for slot in 0..<clients.walkEnd where clients.isUsed(slot) {
+            // An answer that has begun has promised what it has: the next one says that it is the
+            // last.
+            if !clients[slot].pointee.flags.contains(.answerBegun) {
+                clients[slot].pointee.flags.insert(.closeAfter)
+            }
+        }
+    }
+
+    func closeIdle() {
+        guard !closesIdle else { return }
+        closesIdle = true
+        idleUntil = 0
+        for slot in 0..<clients.walkEnd where clients.isUsed(slot) {
             let client = clients[slot]
-            client.pointee.flags.insert(.closeAfter)
             guard client.pointee.state == .head, client.pointee.out.isEmpty else { continue }
             // Its next request may be in the socket, its event still to come; if not, it is closed.
             client.pointee.flags.insert(.readReady)

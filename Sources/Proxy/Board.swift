@@ -82,6 +82,15 @@ public enum ProcessCell: Int, CaseIterable, Sendable {
     case logRotations
 }
 
+/// How the gateway came to its configuration. Written by the supervisor.
+public enum ReloadCell: Int, CaseIterable, Sendable {
+    /// The number of the configuration that serves, from 1, and how many before it still finish
+    /// requests.
+    case generation, draining
+    /// Reloads by their end: the new one serves; its file was refused; its processes did not start.
+    case done, refused, failed
+}
+
 /// Everything that the processes share besides blocks and rings: each cell has one writer.
 public struct Board: Sendable {
     /// How many of each there are; the same text gives every process the same layout.
@@ -98,7 +107,7 @@ public struct Board: Sendable {
             mirror = MirrorBoard.Shape(
                 workers: workers, routes: settings.routes.count,
                 shadowProcesses: settings.shadows.isEmpty ? 0 : settings.runtime.shadows,
-                qps: settings.shadows.map(\.qps))
+                shadows: settings.shadows.count)
             upstreams = UpstreamBoard.Shape(
                 workers: workers, endpoints: settings.targets.map(\.endpoints.count))
             hasHealthProcess = settings.needsHealthProcess
@@ -117,6 +126,7 @@ public struct Board: Sendable {
     public let workerProcesses: [CounterRow<ProcessCell>]
     public let shadowProcesses: [CounterRow<ProcessCell>]
     public let admin: CounterRow<ProcessCell>
+    public let reloads: CounterRow<ReloadCell>
     /// Nil where there is nothing to check or to look up.
     public let health: CounterRow<ProcessCell>?
 
@@ -130,7 +140,9 @@ public struct Board: Sendable {
         let health =
             shape.hasHealthProcess ? CounterRow<ProcessCell>(plan: &plan) : nil
         let upstreams = UpstreamBoard(plan: &plan, shape: shape.upstreams)
-        guard let mirror, let upstreams else { return nil }
+        let reloads = CounterRow<ReloadCell>(plan: &plan)
+        guard let mirror, let upstreams, let reloads else { return nil }
+        self.reloads = reloads
         self.mirror = mirror
         self.upstreams = upstreams
         self.health = health

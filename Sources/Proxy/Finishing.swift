@@ -124,7 +124,7 @@ extension ProxyWorker {
         if !kept.contains(.writeTimer) { schedule(client: slot, ms: settings.limits.idleTimeoutMs) }
         // The next request may be in the buffer or the socket already: no event will say so.
         if client.pointee.inEnd > client.pointee.inStart
-            || !kept.isDisjoint(with: [.readReady, .ended]) || isDraining
+            || !kept.isDisjoint(with: [.readReady, .ended]) || closesIdle
         {
             goOn(client: slot)
         }

@@ -24,6 +24,9 @@ public enum ProxyLimits {
     /// so that a reset does not overtake the answer.
     public static let lingerBytesMax = 256 << 10
     public static let lingerMs = 2_000
+    /// How long idle connections of a worker that another generation has replaced may still bring a
+    /// request.
+    public static let retireGraceMs = 2_000
     /// An idle pooled connection is closed after this long.
     public static let poolIdleMs = 60_000
     /// Idle connections kept for one target and worker.

@@ -63,7 +63,11 @@ public final class ProxyWorker {
     var againCount = 0
     var listeners: [Listener] = []
     var acceptPausedUntil: UInt64 = 0
+    /// No connection is accepted any more, and each answer is its connection's last.
     var isDraining = false
+    /// Idle connections are closed; before, they are from `idleUntil` on (0: never).
+    var closesIdle = false
+    var idleUntil: UInt64 = 0
     /// The wake's eventfd; -1 where nobody knocks.
     let wakeFD: Int32
     /// Called after a knock.
@@ -280,6 +284,7 @@ public final class ProxyWorker {
             budget -= 1
         }
         if acceptPausedUntil != 0, now.milliseconds >= acceptPausedUntil { resumeAccepting() }
+        if idleUntil != 0, now.milliseconds >= idleUntil { closeIdle() }
     }
 
     private func takeReturns() {

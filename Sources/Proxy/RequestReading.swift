@@ -55,7 +55,7 @@ extension ProxyWorker {
     private func waitForHead(_ slot: Int) {
         let client = clients[slot]
         if client.pointee.flags.contains(.ended)
-            || (isDraining && client.pointee.inStart == client.pointee.inEnd
+            || (closesIdle && client.pointee.inStart == client.pointee.inEnd
                 && !client.pointee.flags.contains(.late))
         {
             closeClient(slot)

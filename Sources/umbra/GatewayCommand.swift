@@ -15,6 +15,7 @@ enum GatewayCommand {
               --port N               listen on 127.0.0.1:N instead of the file's `listen`
               --listen ADDR:PORT     listen there instead of the file's `listen`
               --log-level LEVEL      error, warn, info or debug, instead of the file's `log.level`
+            SIGHUP: read the file again; one with errors changes nothing and says why.
             SIGTERM, SIGINT: stop accepting, finish what is under way (runtime.drain_timeout), exit 0.
             A second one ends at once. Log lines go to standard error.
 
@@ -64,60 +65,32 @@ enum GatewayCommand {
         } else if let port = try arguments.number("--port", in: 0...65_535) {
             listen = [SocketAddress(host: "127.0.0.1", port: UInt16(port))!]
         }
-        let level = try logLevel(arguments)
-        let result = ConfigurationReader.readFile(file, listen: listen)
-        guard var settings = result.settings else {
-            for finding in result.diagnostics { Console.error(finding.text(file: file)) }
-            Console.log(.error, "\(file) is not valid: nothing was started")
+        let source = ConfigurationSource(
+            file: file, listen: listen, logLevel: try logLevel(arguments))
+        switch source.load() {
+        case .refused(let findings):
+            for finding in findings { Console.error(finding.text(file: file)) }
+            Console.log(.error, "\(file) cannot be served: nothing was started")
             return 2
+        case .unusable(let reason):
+            Console.log(.error, "\(reason): nothing was started")
+            return 1
+        case .read(let launch, let findings):
+            GatewayLog.configure(launch.settings.log)
+            for finding in findings {
+                Console.log(.warn, finding.text(file: file), isLimited: false)
+            }
+            return supervise(launch, source)
         }
-        if let level { settings.log.level = level }
-        GatewayLog.configure(settings.log)
-        let findings = result.diagnostics + ConfigurationReader.resolveTargets(&settings)
-        for finding in findings {
-            Console.log(.warn, finding.text(file: file), isLimited: false)
-        }
-        guard settings.targets.contains(where: { !$0.addresses.isEmpty }) else {
-            Console.log(.error, "no target has an address: nothing was started")
-            return 2
-        }
-        guard accessLogOpens(settings), tokenIsSet(settings) else { return 1 }
+    }
+
+    private static func supervise(_ launch: Launch, _ source: ConfigurationSource) -> Int32 {
         do throws(SystemError) {
-            let supervisor = try Supervisor(
-                settings: settings, document: result.document, keyFiles: result.keyFiles)
-            return supervisor.run()
+            return try Supervisor(launch, source: source).run()
         } catch {
             Console.log(.error, "cannot start: \(error)")
             return 1
         }
-    }
-
-    /// Whether the access log can be opened: later that would only be a line in this log. A pipe
-    /// that nobody reads yet counts as one that can.
-    private static func accessLogOpens(_ settings: GatewaySettings) -> Bool {
-        guard let path = settings.accessLog?.path, path != "-" else { return true }
-        let fd = AccessLog.open(path)
-        if fd >= 0 { close(fd) }
-        guard fd >= 0 || lastErrno == ENXIO else {
-            Console.log(
-                .error,
-                "cannot open access_log.path \(path): \(SystemError.text(lastErrno)): "
-                    + "nothing was started")
-            return false
-        }
-        return true
-    }
-
-    /// Whether the variable that the configuration names holds a token: without it the admin
-    /// listener would ask for none.
-    private static func tokenIsSet(_ settings: GatewaySettings) -> Bool {
-        guard settings.admin.listen != nil, let name = settings.admin.tokenVariable else {
-            return true
-        }
-        if getenv(name).map({ strlen($0) > 0 }) ?? false { return true }
-        Console.log(
-            .error, "admin.token.env names \(name), which is not set: nothing was started")
-        return false
     }
 
     private static func logLevel(_ arguments: Arguments) throws(Arguments.Fault) -> LogLevel? {

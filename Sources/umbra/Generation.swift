@@ -6,6 +6,9 @@ import Proxy
 
 /// The processes that run under one configuration, and all that only they share: launch page,
 /// board, blocks, links and doors. What outlives a reload is the supervisor's.
+///
+/// It starts without serving (`startDue` until `isReady`), serves from `serve` on, and ends by
+/// `retire` where another takes its place, or by `beginStop`.
 final class Generation {
     /// A child that lived this long starts anew at once; sooner, each death doubles the wait.
     static let healthyMs: UInt64 = 1_000
@@ -16,30 +19,42 @@ final class Generation {
     /// After the drain timeout, what still runs has this long before it is killed.
     static let killAfterMs: UInt64 = 1_000
 
+    /// From 1.
+    let number: Int
     let launch: Launch
     let board: Board
     /// Where its admin process's orders come in.
     let desk: ControlDesk
+    /// What former generations have counted, in the board's layout; see `CarriedCounters`.
+    let carried: Board
     private let boardMemory: SharedMemory
     private let launchFD: Int32
     private let secrets: Secrets
-    private let sockets: ListenSockets
+    let plan: ListenPlan
+    let caps: CapPages.Set
     private var children: [Child] = []
     private var workerWakes: [Wake] = []
     private var shadowWakes: [Wake] = []
     private var regions: [Region] = []
-    private var latencyWatch: LatencyWatch?
+    private(set) var latencyWatch: LatencyWatch?
+    private var isServing = false
+    /// What kept it from starting.
+    private(set) var failure: String?
     /// Since when its processes are to end; nil while they serve.
     private(set) var endingSince: UInt64?
 
     /// Makes the memory of a generation; `startDue` then starts its processes.
     init(
-        _ launch: Launch, sockets: ListenSockets, tickets: TicketPage
+        _ number: Int, _ launch: Launch, plan: ListenPlan, caps: CapPages.Set, tickets: TicketPage
     ) throws(SystemError) {
+        self.number = number
         self.launch = launch
-        self.sockets = sockets
-        boardMemory = try .create(name: "umbra-board", byteCount: Board.byteCount(launch.shape))
+        self.plan = plan
+        self.caps = caps
+        let boardBytes = Board.byteCount(launch.shape)
+        boardMemory = try .create(name: "umbra-board", byteCount: 2 * boardBytes)
         board = Board.map(boardMemory.base, launch.shape)
+        carried = Board.map(boardMemory.base + boardBytes, launch.shape)
         desk = try ControlDesk()
         launchFD = try launch.write()
         latencyWatch = launch.settings.guardOverheadMax.map { LatencyWatch(overheadMax: $0) }
@@ -55,13 +70,31 @@ final class Generation {
             shadowWakes.append(try .create())
             children.append(Child(.shadow, index))
         }
-        if sockets.admin >= 0 { children.append(Child(.admin, 0)) }
         if board.health != nil { children.append(Child(.health, 0)) }
     }
 
     deinit {
         close(launchFD)
         for wake in workerWakes + shadowWakes { close(wake.fd) }
+    }
+
+    /// Begins to serve, with the guard's memory of the generation before.
+    func serve(after former: Generation?) {
+        isServing = true
+        if let watch = former?.latencyWatch, let mine = latencyWatch {
+            latencyWatch = watch.continued(as: mine)
+            board.mirror.control[.guardHolds].set(
+                former?.board.mirror.control.value(.guardHolds) ?? 0)
+        }
+        for child in children where child.role == .worker {
+            assignSockets(of: child.index, to: child.index)
+        }
+    }
+
+    /// Starts the admin process: once that of the generation before has ended, which has the same
+    /// listener.
+    func serveAdmin() {
+        if plan.admin >= 0 { children.append(Child(.admin, 0)) }
     }
 
     // MARK: How it is
@@ -79,6 +112,9 @@ final class Generation {
             return link.attachedEpoch.acquired == epoch.acquired
         }
     }
+
+    /// Its admin process, if there is one, has ended.
+    var hasNoAdmin: Bool { children.allSatisfy { $0.role != .admin || $0.pid == 0 } }
 
     /// No process of it runs.
     var isOver: Bool { children.allSatisfy { $0.pid == 0 } }
@@ -112,13 +148,13 @@ final class Generation {
 
     private func start(_ child: Child, _ now: UInt64) {
         let cells = row(child)
-        if child.role == .worker { assignSockets(of: child.index, to: child.index) }
+        if child.role == .worker, isServing { assignSockets(of: child.index, to: child.index) }
         cells[.state].set(UInt64(ProcessState.starting.rawValue))
         cells[.heartbeatMs].set(now)
         do throws(SystemError) {
             let words = [
                 "role", child.role.label, "--index", "\(child.index)", "--parent", "\(getpid())",
-                "--listeners", "\(sockets.sets.joined().count)",
+                "--listeners", "\(plan.sets.joined().count)",
             ]
             child.pid = try Spawning.start(words, descriptors(of: child))
         } catch {
@@ -149,7 +185,7 @@ final class Generation {
                     (shadowWakes[launch.shadowProcess(ofWorker: child.index)].fd, RoleFD.shadowWake)
                 )
             }
-            for (place, fd) in sockets.sets.joined().enumerated() {
+            for (place, fd) in plan.sets.joined().enumerated() {
                 list.append((fd, RoleFD.firstListener + Int32(place)))
             }
         case .shadow:
@@ -162,9 +198,13 @@ final class Generation {
                 list.append((regions[worker].linkFD, place + 1))
                 place += 2
             }
+            for fd in caps.fds {
+                list.append((fd, place))
+                place += 1
+            }
         case .health: list += secrets.forHealth
         default:
-            list.append((sockets.admin, RoleFD.adminListener))
+            list.append((plan.admin, RoleFD.adminListener))
             list.append((desk.memoryFD, RoleFD.control))
             list.append((desk.bell.fd, RoleFD.controlBell))
             list.append((desk.replyBell.fd, RoleFD.wake))
@@ -192,6 +232,10 @@ final class Generation {
         if child.role == .worker { workerDied(child.index) }
         if child.role == .admin { desk.askerDied() }
         if endingSince != nil { return }
+        if !isServing {
+            failure = failure ?? "\(child.name) ended: \(Spawning.text(status))"
+            return
+        }
         cells.add(.restarts)
         let wasRecycled = child.isRecycled
         child.isRecycled = false
@@ -283,16 +327,33 @@ final class Generation {
     // MARK: Ending
 
     /// Has the workers finish what is under way and end; nothing is started again.
-    func beginStop() {
-        endingSince = Instant.now().milliseconds
+    func beginStop() { end(workersBy: SIGTERM) }
+
+    /// Another generation serves: the workers finish what is under way, and the copies of it. The
+    /// admin process ends at once, to make room for the other's.
+    func retire() {
+        end(workersBy: SIGUSR2)
+        for child in children where child.role == .admin && child.pid > 0 {
+            kill(child.pid, SIGTERM)
+        }
+    }
+
+    private func end(workersBy signal: Int32) {
+        endingSince = endingSince ?? Instant.now().milliseconds
         for child in children {
             child.startAtMs = nil
             if child.role == .worker, child.pid > 0 {
                 row(child)[.state].set(UInt64(ProcessState.stopping.rawValue))
-                kill(child.pid, SIGTERM)
+                kill(child.pid, signal)
             }
         }
         stopHelpers()
+    }
+
+    /// It did not start, or is not wanted any more.
+    func discard() {
+        beginStop()
+        killAll()
     }
 
     /// The shadow and admin processes end once no worker needs them.

@@ -17,6 +17,13 @@ struct LatencyWatch {
         latencies = LatencyGuard(overheadMax: overheadMax)
     }
 
+    /// The same watch over other histograms, under the allowance of `newer`.
+    func continued(as newer: LatencyWatch) -> LatencyWatch {
+        var result = newer
+        result.latencies = latencies.continued(overheadMax: newer.overheadMax)
+        return result
+    }
+
     mutating func look(at board: Board, now: Instant) {
         guard now >= nextLook else { return }
         nextLook = now.adding(ms: Self.lookMs)

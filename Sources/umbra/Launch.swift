@@ -8,12 +8,15 @@ import Upstream
 /// Everything a role needs to know that is no shared memory: passed in a memfd, so that every
 /// process reads the same configuration, whatever happens to the file meanwhile.
 ///
-/// Form: one line `workers N`, one line `log LEVEL`, one line `endpoint TARGET INDEX ADDRESS …` for
-/// each endpoint with a name, an empty line, the YAML document.
+/// Form: one line `workers N`, one line `log LEVEL`, one line `listen ADDRESS` for each address
+/// that a command's option puts in the place of the document's, one line `endpoint TARGET INDEX
+/// ADDRESS …` for each endpoint with a name, an empty line, the YAML document.
 struct Launch {
     var settings: GatewaySettings
     var workers: Int
     let document: [UInt8]
+    /// What stands in the place of the document's `listen`.
+    var listen: [SocketAddress]?
     /// The certificates and keys that the document names. Not on the page: see `Secrets`.
     var keyFiles = KeyFiles()
 
@@ -25,6 +28,7 @@ struct Launch {
     /// Writes the page into a new memfd.
     func write() throws(SystemError) -> Int32 {
         var text = "workers \(workers)\nlog \(settings.log.level.name)\n"
+        for address in listen ?? [] { text += "listen \(address.text)\n" }
         for (index, target) in settings.targets.enumerated() {
             for (place, endpoint) in target.endpoints.enumerated() where endpoint.isNamed {
                 let list = endpoint.addresses.map { " " + $0.text }.joined()
@@ -55,6 +59,7 @@ struct Launch {
         var found: [(target: Int, endpoint: Int, addresses: [SocketAddress])] = []
         var workers = 1
         var level = LogLevel.info
+        var listen: [SocketAddress] = []
         var start = 0
         while let end = bytes[start...].firstIndex(of: 0x0A) {
             let line = String(decoding: bytes[start..<end], as: UTF8.self)
@@ -63,20 +68,23 @@ struct Launch {
             let words = line.split(separator: " ")
             if words[0] == "workers" { workers = Int(words[1])! }
             if words[0] == "log" { level = LogLevel(name: String(words[1]))! }
+            if words[0] == "listen" { listen.append(SocketAddress(String(words[1]))!) }
             if words[0] == "endpoint" {
                 let addresses = words.dropFirst(3).compactMap { SocketAddress(String($0)) }
                 found.append((Int(words[1])!, Int(words[2])!, addresses))
             }
         }
         let document = Array(bytes[start...])
-        let result = ConfigurationReader.read(text: document, file: "launch page")
+        let override = listen.isEmpty ? nil : listen
+        let result = ConfigurationReader.read(
+            text: document, file: "launch page", listen: override)
         var settings = result.settings!
         // A command's option goes before the document.
         settings.log.level = level
         for (target, endpoint, addresses) in found {
             settings.targets[target].endpoints[endpoint].addresses = addresses
         }
-        return Launch(settings: settings, workers: workers, document: document)
+        return Launch(settings: settings, workers: workers, document: document, listen: override)
     }
 }
 
@@ -97,7 +105,8 @@ enum RoleFD {
     // A worker's, a shadow process's and the health process's:
     /// The certificates and keys that it needs.
     static let secrets: Int32 = 9
-    // A shadow process's: for each of its workers a pair (blocks, read-only; link).
+    // A shadow process's: for each of its workers a pair (blocks, read-only; link), then the cap of
+    // each shadow.
     static let firstPair: Int32 = 16
     // The admin process's:
     static let adminListener: Int32 = 6

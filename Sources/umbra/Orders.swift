@@ -18,8 +18,7 @@ extension Supervisor {
                 ordersRestUntil = now.adding(ms: AdminLimits.controlRestMs)
                 switch order {
                 case .reload:
-                    desk.answer(
-                        ticket, .failure(501, "not_implemented", "There is no reload yet."))
+                    beginReload { outcome in desk.answer(ticket, outcome.answer) }
                 case .drain:
                     beginStop()
                     desk.answer(ticket, .done(202, "draining"))

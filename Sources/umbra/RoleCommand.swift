@@ -7,8 +7,9 @@ import Proxy
 import TLS
 import Upstream
 
-/// Set by SIGTERM and SIGINT in a role: end in order.
+/// Set by SIGTERM in a role: end in order. By SIGUSR2: another generation serves now.
 nonisolated(unsafe) private var stopRequested: Int32 = 0
+nonisolated(unsafe) private var retireRequested: Int32 = 0
 
 /// The processes that the supervisor starts: `umbra role worker|shadow|admin|health --index N
 /// --parent PID`.
@@ -30,6 +31,7 @@ enum RoleCommand {
         // Its parent dead already: nobody would ever end it.
         guard ProcessControl.dieWithParent(parent) else { return 0 }
         signal(SIGTERM) { _ in stopRequested = 1 }
+        signal(SIGUSR2) { _ in retireRequested = 1 }
         // Ctrl-C reaches the whole terminal group; the supervisor says when to end.
         umbra_ignore_signal(SIGINT)
         umbra_ignore_signal(SIGHUP)
@@ -100,11 +102,12 @@ enum RoleCommand {
         // that the supervisor has it serve for others.
         let addresses = settings.listen.count
         func adjustListeners() {
-            for other in 0..<launch.workers {
-                let isMine = board.workerProcesses[other].value(.servedBy) == UInt64(index + 1)
+            // There may be more sets than workers: see `ListenPlan`.
+            for set in 0..<Int(listeners) / addresses {
+                let server = board.workerProcesses[set % launch.workers].value(.servedBy)
+                let isMine = server == UInt64(index + 1)
                 for place in 0..<addresses {
-                    let fd = RoleFD.firstListener + Int32(other * addresses + place)
-                    guard fd < RoleFD.firstListener + listeners else { continue }
+                    let fd = RoleFD.firstListener + Int32(set * addresses + place)
                     if isMine {
                         try? worker.addListener(fd, entry: place)
                     } else {
@@ -121,18 +124,33 @@ enum RoleCommand {
         worker.onTLSFault = { text in Console.log(.warn, text) }
         adjustListeners()
         board.workerProcesses[index][.state].set(UInt64(ProcessState.running.rawValue))
-        while stopRequested == 0 {
+        while stopRequested == 0, retireRequested == 0 {
             worker.turn(timeoutMs: waitMsMax)
             GatewayLog.tick()
         }
-        worker.drain()
-        // Whoever connects from now on is refused at once instead of waiting for nobody.
-        for fd in RoleFD.firstListener..<RoleFD.firstListener + listeners { close(fd) }
-        let end = Instant.now().adding(ms: settings.runtime.drainTimeoutMs)
-        while worker.clientCount > 0, Instant.now() < end { worker.turn(timeoutMs: 50) }
+        // From here on the numbers of the listeners may be other descriptors'.
+        worker.onWake = { follow(log, board, &rotations) }
+        finish(worker, tap, listeners, drainTimeoutMs: settings.runtime.drainTimeoutMs)
         log?.stop()
         follow(log, board, &rotations)
         withExtendedLifetime(blocks.base) {}
+    }
+
+    /// Lets what is under way end. Where another generation serves, copies too; a gateway that
+    /// stops waits for its clients alone.
+    private static func finish(
+        _ worker: ProxyWorker, _ tap: MirrorTap?, _ listeners: Int32, drainTimeoutMs: Int
+    ) {
+        if stopRequested == 0 { worker.retire() } else { worker.drain() }
+        // Whoever connects from now on is refused at once instead of waiting for nobody.
+        for fd in RoleFD.firstListener..<RoleFD.firstListener + listeners { close(fd) }
+        let end = Instant.now().adding(ms: drainTimeoutMs)
+        while Instant.now() < end {
+            if stopRequested != 0 { worker.drain() }
+            let waitsForCopies = stopRequested == 0 && tap?.hasOutstanding == true
+            guard worker.clientCount > 0 || waitsForCopies else { return }
+            worker.turn(timeoutMs: 50)
+        }
     }
 
     private static func openLog(
@@ -214,10 +232,19 @@ enum RoleCommand {
                     blocks: UnsafeRawPointer(blocks),
                     blockBytes: runtime.blockBytes, blockCount: runtime.blocksPerWorker))
         }
+        let firstCap = RoleFD.firstPair + 2 * Int32(workers.count)
+        var caps: [QPSCap] = []
+        for (place, shadow) in settings.shadows.enumerated() {
+            let capacity = QPSCap.capacity(for: shadow.qps)
+            let memory = try mapForEver(
+                firstCap + Int32(place), QPSCap.byteCount(capacity: capacity), writable: true)
+            caps.append(.map(memory, capacity: capacity))
+        }
         let worker = try ShadowWorker(
             process: index, epoch: board.mirror.shadowEpochs[index].acquired, links: links,
             shadows: settings.shadows,
-            targets: settings.targets, security: Secrets.forShadow(settings), board: board.mirror,
+            targets: settings.targets, caps: caps, security: Secrets.forShadow(settings),
+            board: board.mirror,
             wakeFD: RoleFD.wake, now: .now(), seed: randomSeed())
         limitMemory(settings.runtime.shadowMemoryBytes)
         let process = board.shadowProcesses[index]
@@ -255,14 +282,21 @@ enum RoleCommand {
     // MARK: Admin
 
     private static func runAdmin(_ launch: Launch) throws(SystemError) {
-        let board = try mapBoard(launch)
+        // The live board, then what former generations counted, in the same layout.
+        let boardBytes = Board.byteCount(launch.shape)
+        let memory = try mapForEver(RoleFD.board, 2 * boardBytes, writable: true)
+        let board = Board.map(memory, launch.shape)
         GatewayLog.count(in: board.admin)
         setpriority(__priority_which_t(PRIO_PROCESS.rawValue), 0, 5)
         let token = launch.settings.admin.tokenVariable.flatMap { getenv($0) }.map {
             String(cString: $0)
         }
         let server = try AdminServer(
-            settings: launch.settings, board: board, listener: RoleFD.adminListener, token: token,
+            settings: launch.settings, board: board,
+            view: BoardView(
+                live: memory, carried: memory + boardBytes, shape: launch.shape,
+                settings: launch.settings),
+            listener: RoleFD.adminListener, token: token,
             startedAt: Instant(
                 nanoseconds: board.supervisor.value(.startedMs) &* 1_000_000),
             version: umbraVersion)
@@ -271,6 +305,8 @@ enum RoleCommand {
             GatewayLog.tick()
             return stopRequested != 0
         }
+        // Another generation's admin process takes the listener over: what is asked is answered.
+        server.finish()
     }
 
     // MARK: Health

@@ -1,4 +1,5 @@
 import CLinux
+import Configuration
 import CoreLoop
 import Mirror
 import Proxy
@@ -7,70 +8,86 @@ import TLS
 /// The parent of all roles: opens what must outlive them (listening sockets, shared memory), starts
 /// them, and starts again what dies. It parses nothing that comes from a network.
 final class Supervisor {
-    private let sockets: ListenSockets
+    /// Generations that may still be finishing requests: a further reload waits for one of them.
+    static let formerMax = 4
+
+    private let source: ConfigurationSource
+    private let sockets = ListenSockets()
+    private let caps = CapPages()
+    private let counters = CarriedCounters()
     private let tickets: TicketPage
-    private let current: Generation
+    private var current: Generation
+    /// Those before it that have processes left, the oldest first.
+    private var former: [Generation] = []
+    private var reload: Reload?
+    /// Who asked for a reload that has not begun.
+    private var askers: [(ReloadOutcome) -> Void] = []
+    private var lastNumber = 1
+    private var adminWaits = false
+    /// Rung by whoever has something for the supervisor.
+    private let bell: Wake
     private var signalFD: Int32 = -1
     private var isStopping = false
     private var forcedExit: Int32?
     private var saidReady = false
+    private var nextCount = Instant(nanoseconds: 0)
     /// What people have said of mirroring; holds for every generation.
     var mirrorOrders = MirrorOrders()
     /// No order is taken before this.
     var ordersRestUntil = Instant(nanoseconds: 0)
 
     /// Opens the sockets, and makes the memory of the first generation.
-    init(
-        settings: GatewaySettings, document: [UInt8], keyFiles: KeyFiles
-    ) throws(SystemError) {
-        let workers = settings.runtime.workers ?? ProcessControl.affinity().count
-        let wanted = ProxyLimits.descriptors(connections: settings.runtime.connectionsPerWorker)
-        GatewayNotices.fileLimit(ProcessControl.raiseFileLimit(to: wanted), of: wanted)
-        sockets = try ListenSockets(settings.listen.map(\.address), workers: workers)
-        if let address = settings.admin.listen { try sockets.openAdmin(address) }
+    init(_ launch: Launch, source: ConfigurationSource) throws(SystemError) {
+        self.source = source
+        bell = try .create()
         tickets = try TicketPage()
-        current = try Generation(
-            Launch(settings: settings, workers: workers, document: document, keyFiles: keyFiles),
-            sockets: sockets, tickets: tickets)
+        current = try Self.generation(1, launch, sockets, caps, tickets)
+        caps.adopt(current.caps, now: .now())
+        counters.follow(current, after: nil)
+        current.serve(after: nil)
+        current.serveAdmin()
     }
 
-    /// Those that have processes, the latest last.
-    var generations: [Generation] { [current] }
+    private static func generation(
+        _ number: Int, _ launch: Launch, _ sockets: ListenSockets, _ caps: CapPages,
+        _ tickets: TicketPage
+    ) throws(SystemError) -> Generation {
+        let settings = launch.settings
+        let wanted = ProxyLimits.descriptors(connections: settings.runtime.connectionsPerWorker)
+        GatewayNotices.fileLimit(ProcessControl.raiseFileLimit(to: wanted), of: wanted)
+        let plan = try sockets.plan(
+            settings.listen.map(\.address), admin: settings.admin.listen, workers: launch.workers)
+        return try Generation(
+            number, launch, plan: plan, caps: try caps.plan(settings.shadows), tickets: tickets)
+    }
 
     // MARK: The loop
 
     /// Runs until a signal ends it. Returns the exit status.
     func run() -> Int32 {
-        var mask = sigset_t()
-        sigemptyset(&mask)
-        for number in [SIGCHLD, SIGTERM, SIGINT, SIGHUP, SIGUSR1] { sigaddset(&mask, number) }
-        sigprocmask(SIG_BLOCK, &mask, nil)
-        signalFD = signalfd(-1, &mask, Int32(SFD_NONBLOCK | SFD_CLOEXEC))
+        takeOverSignals()
         ProcessControl.setName("umbra")
         // A trap's backtrace takes 0.3 s: a worker shall be back within 0.2.
         setenv("SWIFT_BACKTRACE", "enable=no", 0)
-        let cells = current.board.supervisor
-        GatewayLog.count(in: cells)
-        cells[.pid].set(UInt64(getpid()))
-        cells[.state].set(UInt64(ProcessState.running.rawValue))
-        cells[.startedMs].set(Instant.now().milliseconds)
+        let startedMs = Instant.now().milliseconds
+        show(current, startedMs: startedMs)
         GatewayNotices.start(current.launch.settings)
         while true {
-            current.startDue()
+            startDue()
             if let forcedExit { return forcedExit }
-            if isStopping, current.isOver {
+            if isStopping, current.isOver, former.isEmpty, reload == nil {
                 Console.log(.info, "Stopped")
                 return 0
             }
-            var pollers = [pollfd(fd: signalFD, events: Int16(POLLIN), revents: 0)]
-            let waitMs = addBells(to: &pollers, waitMs: pollMs(), now: .now())
-            _ = poll(&pollers, nfds_t(pollers.count), waitMs)
-            cells[.heartbeatMs].set(Instant.now().milliseconds)
+            waitForEvents()
+            current.board.supervisor[.heartbeatMs].set(Instant.now().milliseconds)
             takeSignals()
             reap()
             takeOrders(now: .now())
             endMirrorOrders(now: .now())
-            current.enforceEnd()
+            moveReload(startedMs: startedMs)
+            endFormer()
+            if isStopping { current.enforceEnd() }
             current.watchLatency(now: .now())
             tickets.rotate(everyMs: current.launch.settings.ticketRotationMs, now: .now())
             sayReady()
@@ -78,12 +95,37 @@ final class Supervisor {
         }
     }
 
+    private func takeOverSignals() {
+        var mask = sigset_t()
+        sigemptyset(&mask)
+        for number in [SIGCHLD, SIGTERM, SIGINT, SIGHUP, SIGUSR1] { sigaddset(&mask, number) }
+        sigprocmask(SIG_BLOCK, &mask, nil)
+        signalFD = signalfd(-1, &mask, Int32(SFD_NONBLOCK | SFD_CLOEXEC))
+    }
+
+    private func waitForEvents() {
+        var pollers = [signalFD, bell.fd].map {
+            pollfd(fd: $0, events: Int16(POLLIN), revents: 0)
+        }
+        let waitMs = addBells(to: &pollers, waitMs: pollMs(), now: .now())
+        _ = poll(&pollers, nfds_t(pollers.count), waitMs)
+        bell.clear()
+    }
+
     private func pollMs() -> Int32 {
         let now = Instant.now().milliseconds
         var wait: UInt64 = saidReady ? 500 : 5
-        if isStopping { wait = 20 }
-        if let at = current.nextStartMs { wait = min(wait, at > now ? at - now : 0) }
+        if case .starting = reload?.stage { wait = 5 }
+        if isStopping || !former.isEmpty { wait = min(wait, 20) }
+        for generation in [current] + former {
+            if let at = generation.nextStartMs { wait = min(wait, at > now ? at - now : 0) }
+        }
         return Int32(wait)
+    }
+
+    private func startDue() {
+        current.startDue()
+        if case .starting(let generation, _) = reload?.stage { generation.startDue() }
     }
 
     private func takeSignals() {
@@ -95,13 +137,21 @@ final class Supervisor {
                     beginStop()
                 } else {
                     Console.log(.warn, "Second signal: ending at once")
-                    current.killAll()
+                    for generation in generations { generation.killAll() }
                     forcedExit = 1
                 }
-            case SIGUSR1: current.reopenLogs()
+            case SIGHUP: beginReload { _ in }
+            case SIGUSR1: for generation in generations { generation.reopenLogs() }
             default: break
             }
         }
+    }
+
+    /// Every generation that may have processes, the latest last.
+    var generations: [Generation] {
+        var list = former + [current]
+        if case .starting(let generation, _) = reload?.stage { list.append(generation) }
+        return list
     }
 
     private func reap() {
@@ -109,7 +159,7 @@ final class Supervisor {
         while true {
             let pid = waitpid(-1, &status, WNOHANG)
             guard pid > 0 else { return }
-            _ = current.tookDeath(of: pid, status)
+            _ = generations.contains { $0.tookDeath(of: pid, status) }
         }
     }
 
@@ -117,13 +167,178 @@ final class Supervisor {
         guard !isStopping else { return }
         Console.log(.info, "Stopping: finishing what is under way")
         isStopping = true
-        sockets.closeAll()
-        current.beginStop()
+        cancelReload("the gateway is stopping")
+        sockets.closeForClients()
+        for generation in generations { generation.beginStop() }
     }
 
     private func sayReady() {
         guard !saidReady, !isStopping, current.isReady else { return }
         saidReady = true
-        GatewayNotices.ready(current.launch, listen: sockets.text)
+        GatewayNotices.ready(current.launch, listen: current.plan.text)
+    }
+
+    /// Writes what the board says of the supervisor.
+    private func show(_ generation: Generation, startedMs: UInt64) {
+        let cells = generation.board.supervisor
+        GatewayLog.count(in: cells)
+        cells[.pid].set(UInt64(getpid()))
+        cells[.state].set(UInt64(ProcessState.running.rawValue))
+        cells[.startedMs].set(startedMs)
+        cells[.heartbeatMs].set(Instant.now().milliseconds)
+        generation.board.reloads[.generation].set(UInt64(generation.number))
+    }
+}
+
+// MARK: Reload
+
+extension Supervisor {
+    /// Reads the configuration again and has it served, if it can be. Whoever asks while one is
+    /// under way gets the next: the file may have changed since. `asker` is told what became of it.
+    func beginReload(_ asker: @escaping (ReloadOutcome) -> Void) {
+        guard !isStopping else { return asker(.failed("the gateway is stopping")) }
+        askers.append(asker)
+        bell.signal()
+    }
+
+    private func moveReload(startedMs: UInt64) {
+        if reload == nil, !askers.isEmpty, !isStopping, !adminWaits,
+            former.count < Self.formerMax
+        {
+            readAgain()
+        }
+        switch reload?.stage {
+        case .reading(let load):
+            if let outcome = load.outcome { takeConfiguration(outcome) }
+        case .starting(let generation, let since):
+            if let failure = generation.failure {
+                cancelReload(failure)
+            } else if generation.isReady {
+                change(to: generation, startedMs: startedMs)
+            } else if Instant.now().milliseconds > since + Reload.startMsMax {
+                cancelReload("its processes did not get ready within \(Reload.startMsMax) ms")
+            }
+        case nil: break
+        }
+    }
+
+    private func readAgain() {
+        Console.log(.info, "Reloading \(source.file)", isLimited: false)
+        do throws(SystemError) {
+            reload = Reload(
+                stage: .reading(try ConfigurationLoad(source, bell: bell)),
+                startedMs: Instant.now().milliseconds, askers: askers)
+            askers = []
+        } catch {
+            end(.failed("\(error)"), askers, .failed)
+            askers = []
+        }
+    }
+
+    private func takeConfiguration(_ outcome: ConfigurationSource.Outcome) {
+        switch outcome {
+        case .refused(let findings):
+            say(findings)
+            Console.log(
+                .error, "Reload refused: \(source.file) is not valid; nothing has changed",
+                isLimited: false)
+            endReload(.refused(file: source.file, findings), .refused)
+        case .unusable(let reason): cancelReload(reason)
+        case .read(let launch, let findings):
+            say(findings)
+            do throws(SystemError) {
+                lastNumber += 1
+                let generation = try Self.generation(lastNumber, launch, sockets, caps, tickets)
+                mirrorOrders.apply(to: generation.board.mirror, launch.settings)
+                reload?.stage = .starting(generation, sinceMs: Instant.now().milliseconds)
+            } catch {
+                cancelReload("\(error)")
+            }
+        }
+    }
+
+    private func say(_ findings: [Diagnostic]) {
+        for finding in findings {
+            Console.log(
+                finding.severity == .error ? .error : .warn, finding.text(file: source.file),
+                isLimited: false)
+        }
+    }
+
+    private func change(to next: Generation, startedMs: UInt64) {
+        let old = current
+        let reloads = old.board.reloads
+        for cell in [ReloadCell.done, .refused, .failed] {
+            next.board.reloads[cell].set(reloads.value(cell))
+        }
+        GatewayLog.configure(next.launch.settings.log)
+        show(next, startedMs: startedMs)
+        caps.adopt(next.caps, now: .now())
+        counters.follow(next, after: old)
+        next.serve(after: old)
+        sockets.keepOnly(next.plan)
+        current = next
+        former.append(old)
+        adminWaits = true
+        let tookMs = Instant.now().milliseconds - (reload?.startedMs ?? 0)
+        Console.log(
+            .info,
+            "Reloaded \(source.file) in \(tookMs) ms: configuration \(next.number) serves on "
+                + next.plan.text, isLimited: false)
+        endReload(.done(generation: next.number, tookMs: tookMs), .done)
+        old.retire()
+    }
+
+    /// The reload that is under way comes to nothing, for this reason.
+    private func cancelReload(_ reason: String) {
+        guard let reload else {
+            end(.failed(reason), askers, .failed)
+            askers = []
+            return
+        }
+        if case .starting(let generation, _) = reload.stage {
+            generation.discard()
+            former.append(generation)
+        }
+        Console.log(
+            .error, "Reload failed: \(reason); nothing has changed", isLimited: false)
+        sockets.keepOnly(current.plan)
+        endReload(.failed(reason), .failed)
+    }
+
+    private func endReload(_ outcome: ReloadOutcome, _ cell: ReloadCell) {
+        end(outcome, reload?.askers ?? [], cell)
+        reload = nil
+    }
+
+    private func end(
+        _ outcome: ReloadOutcome, _ askers: [(ReloadOutcome) -> Void], _ cell: ReloadCell
+    ) {
+        guard !askers.isEmpty else { return }
+        current.board.reloads.add(cell)
+        for asker in askers { asker(outcome) }
+    }
+
+    /// Moves the generations on that serve no more, and has the present one's admin process take
+    /// over.
+    private func endFormer() {
+        let now = Instant.now()
+        for generation in former {
+            generation.enforceEnd()
+            guard generation.isOver else { continue }
+            counters.ended(generation)
+            former.removeAll { $0 === generation }
+        }
+        if adminWaits, former.allSatisfy(\.hasNoAdmin) {
+            adminWaits = false
+            // What the old one told last must not be more than what the new one tells first.
+            counters.write()
+            current.serveAdmin()
+        }
+        current.board.reloads[.draining].set(UInt64(former.count))
+        guard !former.isEmpty, now >= nextCount else { return }
+        counters.write()
+        let tookMs = Int(Instant.now().nanoseconds(since: now) / 1_000_000)
+        nextCount = Instant.now().adding(ms: max(100, 20 * tookMs))
     }
 }

@@ -12,6 +12,7 @@ final class Bench {
     let settings: GatewaySettings
     let board: Board
     private let memory: SharedMemory
+    var memoryBase: UnsafeMutableRawPointer { memory.base }
     static let startedAt = Instant(nanoseconds: 1_000_000_000_000)
     /// 3,725.5 s after the start.
     static let now = Instant(nanoseconds: 4_725_500_000_000)

@@ -115,7 +115,6 @@ def test_a_cap_of_zero_sends_nothing(mirrored, path):
     assert not shadow.connections
 
 
-@pytest.mark.xfail(strict=True, reason="reload is not there yet")
 def test_a_reload_changes_the_cap(mirrored, path):
     gateway, shadow = mirrored({"limits": {"qps": 0}})
     ask_many(gateway, path + "/before", 5)
@@ -181,12 +180,15 @@ def test_a_shadow_that_never_accepts(run_gateway, origin, path):
 def test_a_refusing_shadow_costs_few_connects(mirrored, path):
     port = free_port()
     gateway, _ = mirrored(shadow_port=port)
+    # What is on its way before the first refusal is known may be refused, too.
+    ask_many(gateway, path, 20)
+    first = settled(gateway, eligible=20).dropped()
+    assert first["connect_failed"] >= 5 and sum(first.values()) == 20, first
     ask_many(gateway, path, 200)
-    metrics = settled(gateway, eligible=200)
-    dropped = metrics.dropped()
-    assert sum(dropped.values()) == 200
-    assert dropped["connect_failed"] <= 40, dropped
-    assert dropped["breaker_open"] >= 160, dropped
+    dropped = settled(gateway, eligible=220).dropped()
+    assert sum(dropped.values()) == 220
+    # Now only probes are: one a second at most.
+    assert dropped["connect_failed"] - first["connect_failed"] <= 20, (first, dropped)
     # Once it listens, copies come again by themselves.
     shadow = Peer("late shadow", port=port)
     try:

@@ -12,6 +12,7 @@ import pytest
 
 from harness.gateway import (BINARY, alive, descendants, exchange, memory_bytes, request_bytes,
                              settings, trap)
+from harness.load import Load
 from harness.message import Incomplete
 from harness.metrics import settled
 from harness.waiting import wait_for
@@ -26,60 +27,6 @@ def two(run_gateway, origin, shadow):
     yield gateway
     if gateway.process.poll() is None:
         assert gateway.stop() == 0, gateway.text
-
-
-class Load:
-    """Clients that ask without pause; counts what was answered and what broke, by kind."""
-
-    def __init__(self, gateway, path, clients=4, keep_alive=True, gap_s=0.002):
-        self.ok, self.broken, self.refused, self.wrong = 0, 0, 0, []
-        self.lock, self.done = threading.Lock(), threading.Event()
-        self.threads = [threading.Thread(
-            target=self._work, args=(gateway, f"{path}/{n}", keep_alive, gap_s), daemon=True)
-            for n in range(clients)]
-
-    def __enter__(self):
-        for thread in self.threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self.done.set()
-        for thread in self.threads:
-            thread.join(15)
-            assert not thread.is_alive(), "a client hangs"
-
-    def count(self, name):
-        with self.lock:
-            setattr(self, name, getattr(self, name) + 1)
-
-    def _work(self, gateway, path, keep_alive, gap_s):
-        client = None
-        while not self.done.is_set():
-            try:
-                if client is None:
-                    client = gateway.client()
-                got = exchange(client, path)
-                if got.status == 200 and got.body == b"ok":
-                    self.count("ok")
-                else:
-                    self.wrong.append(got.head)
-                if not keep_alive:
-                    client.close()
-                    client = None
-                time.sleep(gap_s)
-            except ConnectionRefusedError:
-                self.count("refused")
-            except (Incomplete, OSError):
-                self.count("broken")
-                client.close() if client else None
-                client = None
-        if client:
-            client.close()
-
-    def wait_more(self, count):
-        target = self.ok + count
-        wait_for(lambda: self.ok >= target, f"{count} more answers ({self.ok} so far)")
 
 
 def test_status_lists_every_process(two):
@@ -127,7 +74,7 @@ def test_the_shadow_process_dies_under_load(two, shadow, path, end):
             count = len(shadow.requests)
             wait_for(lambda: len(shadow.requests) > count, "copies after the death")
             assert time.monotonic() - died < 3
-            wait_for(lambda: two.pid("shadow") != pid, "a new shadow process")
+            wait_for(lambda: two.pid("shadow") not in (None, pid), "a new shadow process")
     assert (load.broken, load.refused, load.wrong) == (0, 0, [])
     metrics = settled(two)
     assert metrics.sum("umbra_mirror_eligible_total") == load.ok
@@ -334,34 +281,6 @@ def test_sigint_ends_it_too(two):
     assert two.process.wait(15) in (0, 130)
 
 
-@pytest.mark.xfail(strict=True, reason="reload is not there yet")
-def test_reload_keeps_connections_and_requests(two, origin, path):
-    release = threading.Event()
-    origin.on(path + "/late", lambda c, r: release.wait(10) and c.send(
-        b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nlate"))
-    with Load(two, path, keep_alive=False) as load, two.client() as client:
-        client.send(request_bytes(path + "/late"))
-        origin.wait_seen(path + "/late")
-        load.wait_more(20)
-        two.reload()
-        load.wait_more(100)
-        release.set()
-        assert client.read_final().body == b"late"
-    assert (load.broken, load.refused, load.wrong) == (0, 0, [])
-
-
-@pytest.mark.xfail(strict=True, reason="reload is not there yet")
-def test_an_invalid_reload_changes_nothing(two, path):
-    before = two.processes()
-    config = two.config
-    two.file.write_text("version: '1'\nlisten: nonsense\nunknown_key: 1\n")
-    two.signal(signal.SIGHUP)
-    wait_for(lambda: any("unknown_key" in line for line in two.log), "the complaint")
-    assert two.ask(path).status == 200
-    two.configure(config)
-    assert two.processes() == before
-
-
 def test_memory_at_rest(two, path):
     two.ask(path)
     for worker in two.processes("worker"):
@@ -384,12 +303,18 @@ def test_idle_connections_cost_little(two, path):
         for _ in range(2000):
             clients.append(two.client())
             assert exchange(clients[-1], path).status == 200
-        grown = sum(memory_bytes(pid) for pid in pids) - held
+        # 0.5 KiB each, and what the allocator takes at a time; blocks that copies took go back.
+        grown = 0
+
+        def is_little():
+            nonlocal grown
+            grown = sum(memory_bytes(pid) for pid in pids) - held
+            return grown <= 2000 * 512 + MIB
+
+        wait_for(is_little, lambda: f"0.5 KiB a connection: {grown / 2000:.0f} bytes", every=0.2)
     finally:
         for client in clients:
             client.close()
-    # 0.5 KiB each, and what the allocator takes at a time.
-    assert grown <= 2000 * 512 + MIB, f"{grown / 2000:.0f} bytes a connection"
 
 
 def test_descriptors_do_not_leak(two, path):

@@ -13,7 +13,7 @@ import Testing
         let routes = 1 + Int(below(3))
         let shape = MirrorBoard.Shape(
             workers: 2, routes: routes, shadowProcesses: 1,
-            qps: Array(repeating: 10, count: shadows))
+            shadows: shadows)
         var counting = MemoryPlan()
         _ = MirrorBoard(plan: &counting, shape: shape)
         let memory = try SharedMemory.plain(byteCount: counting.byteCount)

@@ -110,4 +110,25 @@ import Testing
             #expect(bench.second(2_000) == .nothing)
         }
     }
+
+    /// After a reload the histograms begin anew, and the hold goes on.
+    @Test func aHoldOutlivesAReload() throws {
+        let bench = try Bench()
+        var advice = LatencyGuard.Advice.nothing
+        for _ in 0..<10 where advice == .nothing { advice = bench.second(2_000, factor: 2) }
+        guard case .hold = advice else {
+            Issue.record("no hold")
+            return
+        }
+        let fresh = try Bench()
+        fresh.latencies = bench.latencies.continued(overheadMax: 0.05)
+        var heldSeconds = 0
+        var last = fresh.second(2_000)
+        while last == .nothing, heldSeconds < 1_000 {
+            heldSeconds += 1
+            last = fresh.second(10)
+        }
+        #expect(last == .release)
+        #expect(heldSeconds > Int(LatencyGuard.holdMsFirst / 1_000) - 15)
+    }
 }

@@ -33,7 +33,7 @@ import Testing
         ) throws {
             let shape = MirrorBoard.Shape(
                 workers: 1, routes: lanes.count, shadowProcesses: 1,
-                qps: Array(repeating: 10, count: shadows))
+                shadows: shadows)
             var counting = MemoryPlan()
             _ = MirrorBoard(plan: &counting, shape: shape)
             memories = try [

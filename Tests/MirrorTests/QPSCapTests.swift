@@ -174,6 +174,41 @@ import Testing
         #expect(bench.sends.pointee.load(ordering: .relaxed) == UInt64(times.count))
     }
 
+    /// Two configurations at work on one ring: no second holds more than the larger cap.
+    @Test(arguments: [1, 2, 3] as [UInt64]) func twoCapsOnOneRing(_ seed: UInt64) throws {
+        let bench = try Bench()
+        var random = FastRandom(seed: seed)
+        var now: UInt64 = 1_000_000_000
+        var sent: [UInt64] = []
+        for _ in 0..<5_000 {
+            now += random.next() % 8_000_000
+            let qps = random.next() & 1 == 0 ? 20.0 : 50
+            if bench.cap.take(qps: qps, clock: { Instant(nanoseconds: now) }) { sent.append(now) }
+        }
+        #expect(Self.most(sent, windowNs: QPSCap.secondNs) == 50)
+    }
+
+    @Test func aClosedCapLetsNothingGo() throws {
+        let bench = try Bench()
+        let opens = Instant(nanoseconds: 5_000_000_000)
+        bench.cap.close(until: opens)
+        let before = Instant(nanoseconds: opens.nanoseconds - 1)
+        #expect(!bench.cap.hasRoom(qps: 10, now: before))
+        #expect(!bench.cap.take(qps: 10) { before })
+        #expect(bench.cap.hasRoom(qps: 10, now: opens))
+        #expect(bench.cap.take(qps: 10) { opens })
+        bench.cap.close(until: Instant(nanoseconds: .max))
+        #expect(!bench.cap.take(qps: 10) { opens.adding(ms: 100_000) })
+    }
+
+    @Test func twoSizesOfRingsAndNoMore() {
+        #expect(QPSCap.capacity(for: 0) == QPSCap.capacity(for: 65_535))
+        #expect(QPSCap.capacity(for: 65_536) == QPSCap.capacity(for: ShadowSettings.qpsMax))
+        // A ring holds one time more than its largest cap has sends.
+        #expect(QPSCap.capacity(for: 65_535) > 65_535)
+        #expect(QPSCap.capacity(for: ShadowSettings.qpsMax) > Int(ShadowSettings.qpsMax))
+    }
+
     /// Real threads on one memory, for ThreadSanitizer too.
     @Test func realThreads() async throws {
         let bench = try Bench()

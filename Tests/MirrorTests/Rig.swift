@@ -110,6 +110,8 @@ final class Rig {
     private(set) var now = Instant(nanoseconds: 1_000_000_000_000)
     private(set) var returned: [[CopyReturn]]
     private let boardMemory: SharedMemory
+    private let capMemory: SharedMemory
+    let caps: [QPSCap]
 
     /// - Parameter addresses: for each shadow, where it is.
     init(
@@ -131,20 +133,25 @@ final class Rig {
         }
         let shape = MirrorBoard.Shape(
             workers: feederCount, routes: 1, shadowProcesses: shadowProcesses,
-            qps: settings.map(\.qps))
+            shadows: settings.count)
         var counting = MemoryPlan()
         _ = MirrorBoard(plan: &counting, shape: shape)
         boardMemory = try .plain(byteCount: counting.byteCount)
         var plan = MemoryPlan(base: boardMemory.base)
         board = try #require(MirrorBoard(plan: &plan, shape: shape))
         board.control[.enabled].set(1)
+        let capacity = QPSCap.capacity(for: settings.map(\.qps).max() ?? 0)
+        let capBytes = QPSCap.byteCount(capacity: capacity)
+        capMemory = try .plain(byteCount: max(1, settings.count) * capBytes)
+        let capBase = capMemory.base
+        caps = settings.indices.map { .map(capBase + $0 * capBytes, capacity: capacity) }
         feeders = try (0..<feederCount).map { _ in try Feeder() }
         for feeder in feeders { feeder.link.readyEpoch.publish(readyEpoch) }
         returned = Array(repeating: [], count: feederCount)
         wakeFD = eventfd(0, Int32(EFD_NONBLOCK))
         worker = try ShadowWorker(
             process: 0, epoch: epoch, links: feeders.map(\.shadowLink), shadows: settings,
-            targets: targets, board: board, wakeFD: wakeFD, now: now, seed: 1)
+            targets: targets, caps: caps, board: board, wakeFD: wakeFD, now: now, seed: 1)
     }
 
     deinit { close(wakeFD) }

@@ -182,7 +182,7 @@ import Testing
         // Another process takes the cap's place between the look ahead and the connection.
         rig.push()
         rig.turn(turns: 1)
-        #expect(rig.board.caps[0].take(qps: 1) { rig.now })
+        #expect(rig.caps[0].take(qps: 1) { rig.now })
         #expect(try rig.next().drop == .qpsCap)
         let capped = try rig.accept(server)
         rig.turn(afterMs: 1_100)

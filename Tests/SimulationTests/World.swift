@@ -24,6 +24,8 @@ final class World {
     private let listener: Int32
     private let wake: Wake
     private let boardMemory: SharedMemory
+    private let capMemory: SharedMemory
+    private let caps: [QPSCap]
     private let linkMemory: SharedMemory
     private let blockMemory: SharedMemory
     let board: Board
@@ -81,6 +83,11 @@ final class World {
         var memoryPlan = MemoryPlan(base: linkMemory.base)
         link = MirrorLink(plan: &memoryPlan, depth: runtime.ringDepth)!
         blockMemory = try .plain(byteCount: runtime.blocksPerWorker * runtime.blockBytes)
+        let capacity = QPSCap.capacity(for: settings.shadows.map(\.qps).max() ?? 0)
+        let capBytes = QPSCap.byteCount(capacity: capacity)
+        capMemory = try .plain(byteCount: max(1, settings.shadows.count) * capBytes)
+        let capBase = capMemory.base
+        caps = settings.shadows.indices.map { .map(capBase + $0 * capBytes, capacity: capacity) }
         watch = SendWatch(depth: runtime.ringDepth, qps: settings.shadows.map(\.qps))
         tap =
             settings.shadows.isEmpty
@@ -222,7 +229,8 @@ final class World {
                         blockBytes: settings.runtime.blockBytes,
                         blockCount: settings.runtime.blocksPerWorker)
                 ],
-                shadows: settings.shadows, targets: settings.targets, board: board.mirror,
+                shadows: settings.shadows, targets: settings.targets, caps: caps,
+                board: board.mirror,
                 wakeFD: wake.fd, now: now, seed: seed)
         } catch {
             fail("no shadow worker: \(error)")

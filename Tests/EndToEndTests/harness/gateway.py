@@ -261,11 +261,20 @@ class Gateway:
     def pid(self, role, index=0):
         return next(p["pid"] for p in self.processes(role) if p["index"] == index)
 
-    def reload(self):
-        run = subprocess.run(
-            [BINARY, "gateway", "reload", "--policy-config", str(self.file)],
-            capture_output=True, timeout=30, cwd=self.directory)
-        assert run.returncode == 0, run.stderr.decode() + run.stdout.decode()
+    def reload(self, config=None):
+        """Has the file read again, with `config` in it; waits until it is served."""
+        if config is not None:
+            self.configure(config)
+        before = self._said("umbra::gateway Reload")
+        self.signal(signal.SIGHUP)
+        wait_for(lambda: self._said("umbra::gateway Reload") >= before + 2,
+                 lambda: f"the end of the reload; log:\n{self.text}", START_S)
+        self.watch()
+        said = [line for line in self.log if "umbra::gateway Reload" in line][-1]
+        assert "Reloaded" in said, self.text
+
+    def _said(self, words):
+        return sum(words in line for line in list(self.log))
 
 
 def request_bytes(target, method="GET", fields=(), body=b"", host="umbra.test",
