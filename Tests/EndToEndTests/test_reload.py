@@ -63,7 +63,8 @@ def test_reload_keeps_connections_and_requests(two, origin, path):
 
 
 def test_reloads_in_a_row_under_load(two, origin, shadow, path):
-    reloads, config = 12, two.config
+    # UMBRA_RELOADS=1000 for a long one.
+    reloads, config = int(os.environ.get("UMBRA_RELOADS", "12")), two.config
     with Load(two, path + "/new", keep_alive=False) as fresh:
         # What http.client does with an answer that says `close`: it connects anew.
         counts, done = {"ok": 0, "broken": []}, threading.Event()
