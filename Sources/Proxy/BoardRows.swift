@@ -1,6 +1,6 @@
 public import CoreLoop
 import Mirror
-import Upstream
+public import Upstream
 
 /// What becomes of a cell's value when another configuration takes over.
 public enum CellKind: Sendable {
@@ -50,9 +50,9 @@ extension Board {
             }
         }
         for (name, place) in Self.endpoints(settings, upstreams) {
-            rows["checks/" + name] = BoardRow(
+            rows["checks/\(name.text)"] = BoardRow(
                 upstreams.verdict(place).run, HealthCell.allCases.map(\.carried))
-            rows["look-ups/" + name] = BoardRow(upstreams.resolver(place).run, [.counter])
+            rows["look-ups/\(name.text)"] = BoardRow(upstreams.resolver(place).run, [.counter])
         }
         return rows
     }
@@ -90,7 +90,7 @@ extension Board {
                 upstreams.target(worker: index, place).run, [.counter])
         }
         for (name, place) in Self.endpoints(settings, upstreams) {
-            rows["endpoint/\(index)/\(name)"] = BoardRow(
+            rows["endpoint/\(index)/\(name.text)"] = BoardRow(
                 upstreams.endpoint(worker: index, place).run,
                 EndpointCounter.allCases.map(\.carried))
         }
@@ -109,16 +109,40 @@ extension Board {
         if let health { rows["process/health"] = BoardRow(health.run, kinds) }
     }
 
+    /// What the checks have found, by endpoint.
+    public func verdicts(
+        _ settings: GatewaySettings
+    ) -> [EndpointName: CounterRow<HealthCell>] {
+        var rows: [EndpointName: CounterRow<HealthCell>] = [:]
+        for (name, place) in Self.endpoints(settings, upstreams) {
+            rows[name] = upstreams.verdict(place)
+        }
+        return rows
+    }
+
     /// The name of each endpoint and its place on the board.
     private static func endpoints(
         _ settings: GatewaySettings, _ board: UpstreamBoard
-    ) -> [(String, Int)] {
+    ) -> [(EndpointName, Int)] {
         settings.targets.enumerated().flatMap { index, target in
             target.endpoints.enumerated().map { place, endpoint in
-                ("\(target.id)/\(endpoint.authority)", board.firstEndpoints[index] + place)
+                (
+                    EndpointName(target: target.id, authority: endpoint.authority),
+                    board.firstEndpoints[index] + place
+                )
             }
         }
     }
+}
+
+/// What an endpoint is called in each configuration that has it.
+public struct EndpointName: Hashable, Sendable {
+    /// The target's id.
+    public let target: String
+    /// The authority of its URL.
+    public let authority: String
+
+    var text: String { "\(target)/\(authority)" }
 }
 
 extension GatewaySettings {

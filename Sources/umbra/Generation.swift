@@ -3,6 +3,7 @@ import CLinux
 import CoreLoop
 import Mirror
 import Proxy
+import Upstream
 
 /// The processes that run under one configuration, and all that only they share: launch page,
 /// board, blocks, links and doors. What outlives a reload is the supervisor's.
@@ -76,6 +77,20 @@ final class Generation {
     deinit {
         close(launchFD)
         for wake in workerWakes + shadowWakes { close(wake.fd) }
+    }
+
+    /// Takes over what the generation before knows of endpoints that both check: a reload must not
+    /// send requests to one that is known to be down. Before its processes are started.
+    func inheritVerdicts(from former: Generation) {
+        let checked = Set(launch.settings.targets.filter { $0.health != nil }.map(\.id))
+        let known = former.board.verdicts(former.launch.settings)
+        for (name, cells) in board.verdicts(launch.settings) where checked.contains(name.target) {
+            guard let old = known[name] else { continue }
+            for cell in [HealthCell.state, .sinceMs, .lastResult, .lastStatus] {
+                cells[cell].set(old.value(cell))
+            }
+        }
+        board.upstreams.healthVersion.publish(1)
     }
 
     /// Begins to serve, with the guard's memory of the generation before.
@@ -368,6 +383,13 @@ final class Generation {
         stopHelpers()
         let limit = UInt64(launch.settings.runtime.drainTimeoutMs) + Self.killAfterMs
         if Instant.now().milliseconds > endingSince + limit { killAll() }
+    }
+
+    /// Ends an admin process that does not end by itself.
+    func killAdmin() {
+        for child in children where child.role == .admin && child.pid > 0 {
+            kill(child.pid, SIGKILL)
+        }
     }
 
     /// Ends every process at once.

@@ -30,6 +30,8 @@ enum ReloadOutcome {
 struct Reload {
     /// How long new processes may take until they can serve.
     static let startMsMax: UInt64 = 10_000
+    /// How long the old admin process may take to end; then it is killed.
+    static let adminMsMax: UInt64 = 3_000
 
     enum Stage {
         case reading(ConfigurationLoad)

@@ -23,7 +23,8 @@ final class Supervisor {
     /// Who asked for a reload that has not begun.
     private var askers: [(ReloadOutcome) -> Void] = []
     private var lastNumber = 1
-    private var adminWaits = false
+    /// Since when, monotonic milliseconds, the old admin process makes room for the new one.
+    private var adminWaitsSince: UInt64?
     /// Rung by whoever has something for the supervisor.
     private let bell: Wake
     private var signalFD: Int32 = -1
@@ -140,7 +141,8 @@ final class Supervisor {
                     for generation in generations { generation.killAll() }
                     forcedExit = 1
                 }
-            case SIGHUP: beginReload { _ in }
+            // One that has not begun does for all who have asked since.
+            case SIGHUP: if askers.isEmpty { beginReload { _ in } }
             case SIGUSR1: for generation in generations { generation.reopenLogs() }
             default: break
             }
@@ -202,7 +204,7 @@ extension Supervisor {
     }
 
     private func moveReload(startedMs: UInt64) {
-        if reload == nil, !askers.isEmpty, !isStopping, !adminWaits,
+        if reload == nil, !askers.isEmpty, !isStopping, adminWaitsSince == nil,
             former.count < Self.formerMax
         {
             readAgain()
@@ -250,6 +252,7 @@ extension Supervisor {
                 lastNumber += 1
                 let generation = try Self.generation(lastNumber, launch, sockets, caps, tickets)
                 mirrorOrders.apply(to: generation.board.mirror, launch.settings)
+                generation.inheritVerdicts(from: current)
                 reload?.stage = .starting(generation, sinceMs: Instant.now().milliseconds)
             } catch {
                 cancelReload("\(error)")
@@ -279,7 +282,7 @@ extension Supervisor {
         sockets.keepOnly(next.plan)
         current = next
         former.append(old)
-        adminWaits = true
+        adminWaitsSince = Instant.now().milliseconds
         let tookMs = Instant.now().milliseconds - (reload?.startedMs ?? 0)
         Console.log(
             .info,
@@ -329,13 +332,19 @@ extension Supervisor {
             counters.ended(generation)
             former.removeAll { $0 === generation }
         }
-        if adminWaits, former.allSatisfy(\.hasNoAdmin) {
-            adminWaits = false
+        current.board.reloads[.draining].set(UInt64(former.count))
+        if let since = adminWaitsSince {
+            guard former.allSatisfy(\.hasNoAdmin) else {
+                if now.milliseconds > since + Reload.adminMsMax {
+                    for generation in former { generation.killAdmin() }
+                }
+                return
+            }
+            adminWaitsSince = nil
             // What the old one told last must not be more than what the new one tells first.
             counters.write()
             current.serveAdmin()
         }
-        current.board.reloads[.draining].set(UInt64(former.count))
         guard !former.isEmpty, now >= nextCount else { return }
         counters.write()
         let tookMs = Int(Instant.now().nanoseconds(since: now) / 1_000_000)

@@ -308,6 +308,25 @@ def test_checks_over_tls_prove_the_endpoint(checked, path):
             peer.stop()
 
 
+def test_a_reload_remembers_who_is_down(checked, peers, path):
+    hang = threading.Event()
+    peers[1].on(UP, lambda c, r: hang.wait(30) and c.send(OK))
+    gateway = checked(check={"timeout": "200ms"})
+    try:
+        wait_health(gateway, "healthy", "unhealthy", "healthy")
+        # No check ends soon now: without memory the one that hangs would be used meanwhile.
+        for peer in peers:
+            peer.on(UP, lambda c, r: hang.wait(30) and c.send(OK))
+        config = gateway.config
+        config["providers"]["targets"][0]["health"].update(timeout="30s", interval="60s")
+        gateway.reload(config)
+        assert [e["health"] for e in endpoints(gateway)] == ["healthy", "unhealthy", "healthy"]
+        assert ask_many(gateway, path, 20) == {200: 20}
+        assert seen(peers, path)[1] == 0
+    finally:
+        hang.set()
+
+
 def test_status_shows_every_endpoint(checked, peers):
     gateway = checked()
     wait_health(gateway, "healthy", "healthy", "healthy")
