@@ -29,6 +29,8 @@ struct ShadowConnection: BitwiseCopyable {
     /// Which of the target's addresses it goes to, and how many were tried for this copy.
     var address = 0
     var addressesTried = 0
+    /// The list of addresses that it was opened under.
+    var addressList: UInt32 = 0
     /// When it went idle last.
     var idleSinceNs: UInt64 = 0
     var copy: ShadowCopy

@@ -14,7 +14,11 @@ struct ShadowState {
     let gauges: CounterRow<ShadowGauge>
     let latency: Histogram
     let addresses: UnsafeMutablePointer<SocketAddress>
-    let addressCount: Int
+    private(set) var addressCount: Int
+    /// Moves on with each new list: a connection of an older one carries no further copy.
+    private(set) var addressList: UInt32 = 0
+    /// The index of its target.
+    let target: Int
     /// Nil for a shadow that speaks plain HTTP.
     let security: ClientContext?
 
@@ -44,8 +48,9 @@ struct ShadowState {
         self.gauges = gauges
         self.latency = latency
         self.security = security
-        addressCount = target.addresses.count
-        addresses = .allocate(capacity: max(1, addressCount))
+        self.target = settings.target
+        addressCount = min(target.addresses.count, UpstreamLimits.addressesMax)
+        addresses = .allocate(capacity: UpstreamLimits.addressesMax)
         addresses.initialize(from: target.addresses, count: addressCount)
         breaker = Breaker(
             failuresMax: settings.breakerFailures, openMs: settings.breakerOpenMs,
@@ -56,6 +61,17 @@ struct ShadowState {
         ] {
             gauges[gauge].set(0)
         }
+    }
+
+    /// Takes another list of addresses; false where it is the one that it has.
+    mutating func takeAddresses(_ list: [SocketAddress]) -> Bool {
+        let former = UnsafeBufferPointer(start: addresses, count: addressCount)
+        guard !list.elementsEqual(former) else { return false }
+        addressCount = min(list.count, UpstreamLimits.addressesMax)
+        addresses.initialize(from: list, count: addressCount)
+        preferredAddress = 0
+        addressList &+= 1
+        return true
     }
 
     /// This process's share of `limits.in_flight`, and so the most connections it opens.

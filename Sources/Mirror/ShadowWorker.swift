@@ -38,6 +38,9 @@ public final class ShadowWorker {
     let pool: ShadowPool
     let timers: TimerWheel
     let board: MirrorBoard
+    /// Where new addresses of names are found; nil where nobody looks any up.
+    let upstreams: UpstreamBoard?
+    var addressesSeen: UInt64 = 0
     let links: UnsafeMutablePointer<ShadowLinkState>
     let linkCount: Int
     let shadows: UnsafeMutablePointer<ShadowState>
@@ -66,13 +69,14 @@ public final class ShadowWorker {
     ///   - targets: `GatewaySettings.targets`, which `shadows` point into.
     ///   - caps: one for each shadow, in memory shared with all other shadow processes.
     ///   - security: by target, the context of those that speak TLS.
+    ///   - upstreams: where the addresses of names are looked for while it runs.
     ///   - wakeFD: an eventfd that a worker writes where a copy ring's consumer sleeps. Stays the
     /// caller's.
     ///   - seed: of the random part of `shadow_id`s.
     public init(
         process: Int, epoch: UInt64, links: [ShadowLink], shadows: [ShadowSettings],
         targets: [TargetSettings], caps: [QPSCap], security: [ClientContext?] = [],
-        board: MirrorBoard,
+        board: MirrorBoard, upstreams: UpstreamBoard? = nil,
         wakeFD: Int32, now: Instant, seed: UInt64
     ) throws(SystemError) {
         precondition(caps.count == shadows.count)
@@ -83,6 +87,7 @@ public final class ShadowWorker {
         self.epoch = epoch
         self.wakeFD = wakeFD
         self.board = board
+        self.upstreams = upstreams
         self.now = now
         lastCopy = now
         pace = TurnPace(now: now)
@@ -157,6 +162,7 @@ public final class ShadowWorker {
         let count = wait(timeoutMs)
         if isRealTime { now = .now() }
         pace.note(events: count, now: now)
+        takeNewAddresses()
         for index in 0..<count {
             let (token, readiness) = epoll.event(index)
             if token.kind == TokenKind.wake.rawValue {

@@ -1,6 +1,7 @@
 import CLinux
 import CoreLoop
 import TLS
+import Upstream
 
 /// Connections: opened, kept idle, reused, closed.
 extension ShadowWorker {
@@ -27,6 +28,7 @@ extension ShadowWorker {
             let address = (state.pointee.preferredAddress + tried) % state.pointee.addressCount
             connection.pointee.addressesTried = tried + 1
             connection.pointee.address = address
+            connection.pointee.addressList = state.pointee.addressList
             let fd: Int32
             let isConnected: Bool
             switch Socket.connect(to: state.pointee.addresses[address]) {
@@ -182,7 +184,8 @@ extension ShadowWorker {
         // burst is dearer than an idle one.
         let kept = max(ShadowLimits.idleConnectionsMax, state.pointee.inFlightMax)
         guard state.pointee.idleCount + state.pointee.inFlight < kept,
-            state.pointee.breaker.state == .closed, !isCancelled
+            state.pointee.breaker.state == .closed, !isCancelled,
+            connection.pointee.addressList == state.pointee.addressList
         else { return close(slot, reset: false) }
         let first = state.pointee.firstIdle
         connection.pointee.phase = .idle
@@ -214,6 +217,20 @@ extension ShadowWorker {
         connection.pointee.nextIdle = ShadowConnection.none
         state.pointee.idleCount -= 1
         state.pointee.gauges[.connectionsIdle].set(UInt64(state.pointee.idleCount))
+    }
+
+    /// Takes the addresses that the health process has found: copies go there from now on.
+    func takeNewAddresses() {
+        guard let upstreams, upstreams.addressVersion.value != addressesSeen else { return }
+        addressesSeen = upstreams.addressVersion.acquired
+        for shadow in 0..<shadowCount {
+            // The first endpoint's, as at the start.
+            let endpoint = upstreams.firstEndpoints[shadows[shadow].target]
+            guard let list = upstreams.addresses(endpoint).read(), !list.isEmpty,
+                shadows[shadow].takeAddresses(list)
+            else { continue }
+            closeIdle(shadow)
+        }
     }
 
     /// Closes all idle connections to a shadow.

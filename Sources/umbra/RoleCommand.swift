@@ -244,7 +244,7 @@ enum RoleCommand {
             process: index, epoch: board.mirror.shadowEpochs[index].acquired, links: links,
             shadows: settings.shadows,
             targets: settings.targets, caps: caps, security: Secrets.forShadow(settings),
-            board: board.mirror,
+            board: board.mirror, upstreams: board.upstreams,
             wakeFD: RoleFD.wake, now: .now(), seed: randomSeed())
         limitMemory(settings.runtime.shadowMemoryBytes)
         let process = board.shadowProcesses[index]

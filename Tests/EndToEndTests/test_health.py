@@ -14,6 +14,7 @@ import pytest
 from harness.dns import A, AAAA, NXDOMAIN, REFUSED, SERVFAIL, DNSServer, wire_name
 from harness.gateway import BINARY, exchange, settings
 from harness.message import Incomplete
+from harness.metrics import settled
 from harness.peer import OK, Peer, answer
 from harness.ports import free_port
 from harness.tls import TLSPeer, file
@@ -62,9 +63,9 @@ def dns():
     server.stop()
 
 
-def endpoints(gateway):
-    """What `gateway status` says of the first target's endpoints."""
-    return gateway.status()["targets"][0]["endpoints"]
+def endpoints(gateway, target=0):
+    """What `gateway status` says of a target's endpoints."""
+    return gateway.status()["targets"][target]["endpoints"]
 
 
 def wait_health(gateway, *wanted):
@@ -442,10 +443,11 @@ def lookups(gateway, result):
     return gateway.metrics().sum("umbra_resolver_lookups_total", name="app.test", result=result)
 
 
-def wait_addresses(gateway, place, *hosts):
+def wait_addresses(gateway, place, *hosts, target=0):
     wanted = [f"[{h}]:{place.port}" if ":" in h else f"{h}:{place.port}" for h in hosts]
-    wait_for(lambda: endpoints(gateway)[0]["addresses"] == wanted,
-             lambda: f"{wanted}, not {endpoints(gateway)[0]['addresses']}", LOOKUP_S, every=0.05)
+    wait_for(lambda: endpoints(gateway, target)[0]["addresses"] == wanted,
+             lambda: f"{wanted}, not {endpoints(gateway, target)[0]['addresses']}", LOOKUP_S,
+             every=0.05)
 
 
 def test_addresses_change_by_their_time_to_live(named, place, dns, path):
@@ -618,3 +620,20 @@ def test_checks_follow_the_name(named, place, dns, path):
     wait_health(gateway, "healthy")
     assert gateway.ask(path).status == 200
     assert place.seen(path)["127.0.0.3"] == 1
+
+
+def test_copies_follow_the_shadows_name(run_gateway, peers, place, dns, path):
+    dns.addresses = {"next.test": ["127.0.0.2"]}
+    config = settings(peers[0], place, resolver={"nameservers": [f"127.0.0.1:{dns.port}"]})
+    config["providers"]["targets"][1]["base_url"] = f"http://next.test:{place.port}"
+    gateway = run_gateway(config)
+    assert ask_many(gateway, path, 20) == {200: 20}
+    settled(gateway, sent=20)
+    assert place.seen(path)["127.0.0.2"] == 20
+    dns.addresses = {"next.test": ["127.0.0.3"]}
+    wait_addresses(gateway, place, "127.0.0.3", target=1)
+    assert ask_many(gateway, path, 20) == {200: 20}
+    # The old place still answers: nothing but the new address keeps the copies from it.
+    settled(gateway, sent=40)
+    assert place.seen(path)["127.0.0.2"] == 20 and place.seen(path)["127.0.0.3"] == 20
+    assert gateway.stop() == 0

@@ -421,7 +421,9 @@ def memory_holds(pid, needles):
 
 
 def test_keys_are_with_workers_alone(run_gateway, origin, shadow, path):
-    gateway = run_gateway(settings(origin, shadow, listen=[listener()]))
+    config = settings(origin, shadow, listen=[listener()])
+    config["providers"]["targets"][0]["health"] = {"path": "/"}
+    gateway = run_gateway(config)
     with secure(gateway.port) as client:
         assert exchange(client, path).status == 200
     text = Path(file("site.key")).read_text()
@@ -433,7 +435,7 @@ def test_keys_are_with_workers_alone(run_gateway, origin, shadow, path):
     needles = {text.splitlines()[1].encode(), scalar, scalar[::-1]}
     # The worker has to have it: what the search does not find there proves nothing elsewhere.
     assert memory_holds(gateway.pid("worker"), needles)
-    for role in ["shadow", "admin"]:
+    for role in ["shadow", "admin", "health"]:
         pid = gateway.pid(role)
         assert not memory_holds(pid, needles), role
         links = {os.readlink(entry) for entry in Path(f"/proc/{pid}/fd").iterdir()}
