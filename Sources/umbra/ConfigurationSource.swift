@@ -22,11 +22,13 @@ struct ConfigurationSource: Sendable {
         case unusable(String)
     }
 
-    /// Reads and checks the file and all that it names. Blocks for as long as look-ups take.
-    func load() -> Outcome {
+    /// Reads and checks the file and all that it names. Blocks for as long as look-ups take: at a
+    /// reload those of names that were not `known` before.
+    func load(known: KnownAddresses? = nil) -> Outcome {
         let result = ConfigurationReader.readFile(file, listen: listen)
         guard var settings = result.settings else { return .refused(result.diagnostics) }
         if let logLevel { settings.log.level = logLevel }
+        known?.fill(&settings.targets)
         let unresolved = ConfigurationReader.resolveTargets(&settings)
         let findings = result.diagnostics + unresolved
         guard settings.targets.contains(where: { !$0.addresses.isEmpty }) else {
@@ -69,14 +71,19 @@ extension ConfigurationSource {
 /// children while name servers let it wait.
 final class ConfigurationLoad: @unchecked Sendable {
     private let source: ConfigurationSource
+    private let known: KnownAddresses
     private let bell: Wake
     private let isDone = Atomic<Bool>(false)
     // Written by the thread before `isDone`, read by the supervisor after it.
     private var result: ConfigurationSource.Outcome?
 
-    /// Starts to read. `bell` is rung when it is done.
-    init(_ source: ConfigurationSource, bell: Wake) throws(SystemError) {
+    /// Starts to read. `known` is what the present generation has found; `bell` is rung when it is
+    /// done.
+    init(
+        _ source: ConfigurationSource, known: KnownAddresses, bell: Wake
+    ) throws(SystemError) {
         self.source = source
+        self.known = known
         self.bell = bell
         let context = Unmanaged.passRetained(self)
         var thread = pthread_t()
@@ -94,7 +101,7 @@ final class ConfigurationLoad: @unchecked Sendable {
     }
 
     private func run() {
-        result = source.load()
+        result = source.load(known: known)
         isDone.store(true, ordering: .releasing)
         bell.signal()
     }

@@ -112,6 +112,11 @@ final class Generation {
         if plan.admin >= 0 { children.append(Child(.admin, 0)) }
     }
 
+    /// What its health process has found of names, for the next generation.
+    var knownAddresses: KnownAddresses {
+        KnownAddresses(launch.settings.targets, board.upstreams)
+    }
+
     // MARK: How it is
 
     /// Every process runs, and every worker's copies have somebody to take them.

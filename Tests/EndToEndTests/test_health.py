@@ -110,6 +110,9 @@ class Load:
                 got = exchange(client, path)
                 with self.lock:
                     self.statuses[got.status] += 1
+                if got.get("connection") == "close":
+                    client.close()
+                    client = None
             except (Incomplete, OSError) as fault:
                 with self.lock:
                     self.broken.append(repr(fault))
@@ -637,3 +640,41 @@ def test_copies_follow_the_shadows_name(run_gateway, peers, place, dns, path):
     settled(gateway, sent=40)
     assert place.seen(path)["127.0.0.2"] == 20 and place.seen(path)["127.0.0.3"] == 20
     assert gateway.stop() == 0
+
+
+# MARK: Reload
+
+def test_a_reload_knows_what_was_found(checked, peers, dns, path):
+    """Neither a dead name server nor a slow check costs anything in the moment of a reload."""
+    dns.addresses = {"app.test": ["127.0.0.1"]}
+    gateway = checked([{"url": f"http://app.test:{peer.port}"} for peer in peers],
+                      check={"timeout": "20s", "interval": "20s", "unhealthy": 1, "healthy": 1},
+                      resolver={"nameservers": [f"127.0.0.1:{dns.port}"]})
+    wait_health(gateway, "healthy", "healthy", "healthy")
+    gateway.stop()
+    peers[1].on(UP, raw=NO)
+    gateway.start()
+    wait_health(gateway, "healthy", "unhealthy", "healthy")
+    # From now on checks hang, and nobody answers for the name.
+    done = threading.Event()
+    peers[1].on(UP, lambda connection, request: done.wait(60) and "close")
+    dns.script = lambda question: []
+    try:
+        with Load(gateway, path) as load:
+            load.wait_more(50)
+            for _ in range(3):
+                gateway.reload()
+                states = endpoints(gateway)
+                assert [e["health"] for e in states] == ["healthy", "unhealthy", "healthy"]
+                assert [e["addresses"] for e in states] == [
+                    [f"127.0.0.1:{peer.port}"] for peer in peers]
+                load.wait_more(50)
+        assert not load.broken, load.broken
+        assert set(load.statuses) == {200}
+        assert not peers[1].seen(path)
+        total = sum(load.statuses.values())
+        assert sum(seen(peers, path)) == total
+    finally:
+        done.set()
+    wait_for(lambda: not [g for g in gateway.processes("health") if g["state"] != "running"],
+             "one health process", 20)
