@@ -46,7 +46,7 @@ let package = Package(
         library("Mirror", ["CLinux", "CoreLoop", "HTTP", "TLS", "Upstream"]),
         library("Proxy", ["CLinux", "CoreLoop", "HTTP", "TLS", "Upstream", "Mirror"]),
         library("Configuration", ["CYAML", "CLinux", "CoreLoop", "HTTP", "TLS", "Upstream", "Mirror", "Proxy"]),
-        library("Admin", ["CLinux", "CoreLoop", "HTTP", "TLS", "Upstream", "Mirror", "Proxy", "Configuration"]),
+        library("Admin", ["CLinux", "CoreLoop", "HTTP", "Providers", "TLS", "Upstream", "Mirror", "Proxy", "Configuration"]),
         library("Load", ["CLinux", "CoreLoop", "TLS"], path: "Benchmarks/Load"),
         tool("umbra", ["CLinux", "CoreLoop", "HTTP", "Providers", "Mock", "TLS", "EventLog", "Upstream", "Mirror", "Proxy", "Configuration", "Admin", "Load"]),
 
@@ -69,7 +69,7 @@ let package = Package(
         tests("MirrorTests", ["CLinux", "CoreLoop", "HTTP", "TLS", "Upstream", "Mirror"]),
         tests("ProxyTests", ["CLinux", "CoreLoop", "HTTP", "TLS", "Upstream", "Mirror", "Proxy"]),
         tests("ConfigurationTests", ["CoreLoop", "HTTP", "TLS", "Upstream", "Mirror", "Proxy", "Configuration"]),
-        tests("AdminTests", ["CLinux", "CoreLoop", "HTTP", "TLS", "Upstream", "Mirror", "Proxy", "Admin"]),
+        tests("AdminTests", ["CLinux", "CoreLoop", "HTTP", "TLS", "Upstream", "Mirror", "Proxy", "Configuration", "Admin"]),
         tests("SimulationTests", ["CLinux", "CoreLoop", "HTTP", "TLS", "Upstream", "Mirror", "Proxy"]),
         tests("TidyTests", []),
     ],

@@ -33,6 +33,11 @@ struct AdminAnswer {
         failure(fault.status, "bad_request", "\(fault.text)")
     }
 
+    static let unanswered = failure(
+        504, "no_answer", "The supervisor has not answered in time; it may still obey.")
+    static let ordersWait = failure(
+        503, "overloaded", "Too many orders wait for the supervisor.",
+        fields: "Retry-After: 1\r\n")
     static let tooSlow = failure(408, "request_timeout", "The request did not arrive in time.")
     static let overloaded = failure(
         503, "overloaded", "Too many answers wait for slow readers.", fields: "Retry-After: 1\r\n")

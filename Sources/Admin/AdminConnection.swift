@@ -7,6 +7,8 @@ final class AdminConnection {
     enum Phase {
         /// Waits for the rest of a request.
         case reading
+        /// Waits for the supervisor to answer an order; requests behind it wait too.
+        case parked
         /// Waits for the kernel to take the rest of an answer; requests behind it wait too.
         case writing
         /// The last answer is out; what the client still sends is thrown away.
@@ -28,6 +30,8 @@ final class AdminConnection {
     var isLast = false
     /// Bytes of `input` that were parsed and are no whole head.
     var seen = 0
+    /// The client was told that its content is waited for.
+    var saidContinue = false
     /// The client sends no more.
     private(set) var hasEnded = false
 
@@ -43,7 +47,7 @@ final class AdminConnection {
         self.serial = serial
         waitingSince = now
         deadline = now.adding(ms: AdminLimits.headTimeoutMs)
-        input = .allocate(byteCount: AdminLimits.headBytesMax, alignment: 16)
+        input = .allocate(byteCount: AdminLimits.inputBytesMax, alignment: 16)
     }
 
     deinit {
@@ -63,15 +67,15 @@ final class AdminConnection {
     var isIdle: Bool {
         switch phase {
         case .reading: inputCount == 0 && !goesOn && hasAsked
-        case .writing: false
+        case .writing, .parked: false
         case .lingering: true
         }
     }
 
     /// Reads until there is nothing more, or no room. False where the connection is broken.
     func fill() -> Bool {
-        while inputCount < AdminLimits.headBytesMax, !hasEnded {
-            let room = AdminLimits.headBytesMax - inputCount
+        while inputCount < AdminLimits.inputBytesMax, !hasEnded {
+            let room = AdminLimits.inputBytesMax - inputCount
             switch Socket.receive(fd, input + inputCount, room) {
             case .bytes(let count): inputCount += count
             case .wouldBlock: return true
@@ -88,6 +92,16 @@ final class AdminConnection {
         inputCount -= count
         memmove(input, input + count, inputCount)
         seen = 0
+        saidContinue = false
+    }
+
+    /// Asks for the content of the request that has begun, once. Where the kernel does not take the
+    /// few bytes, the client sends its content after a while all the same.
+    func sayContinue() {
+        guard !saidContinue else { return }
+        saidContinue = true
+        var text: StaticString { "HTTP/1.1 100 Continue\r\n\r\n" }
+        _ = Socket.send(fd, text.utf8Start, text.utf8CodeUnitCount)
     }
 
     /// Begins an answer; the one before it is out.

@@ -36,10 +36,19 @@ public enum AdminLimits {
     public static let meterSamplesMin: UInt64 = 1_000
     /// Times that one shadow's counters are read until they agree with each other.
     public static let readingAttemptsMax = 8
+    /// Longest content of a POST, 413 beyond it, and the values in it.
+    public static let bodyBytesMax = 4 << 10
+    public static let bodyValuesMax = 64
+    /// What a connection keeps of what its client sends.
+    public static let inputBytesMax = headBytesMax + bodyBytesMax
+    /// How long a client's order may wait for the supervisor's answer; 504 beyond it.
+    public static let controlTimeoutMs = 60_000
     /// Orders that may wait for the supervisor at one time; 503 beyond them.
     public static let controlSlots = 8
     /// Longest answer of the supervisor.
     public static let controlBodyBytesMax = 64 << 10
+    /// Findings of a refused configuration that are told: they fit into such an answer.
+    public static let findingsMax = 64
     /// How long the supervisor lets a mailbox rest between two looks, so that an admin process gone
     /// wild does not keep it busy.
     public static let controlRestMs = 5

@@ -13,12 +13,51 @@ struct AdminPages {
     let version: String
     private let prometheus: Prometheus
 
-    private enum Page: String, CaseIterable {
-        case healthz, readyz, health, metrics, status
+    enum Page: String, CaseIterable {
+        case healthz, readyz, health, metrics, status, config, targets, mirror, reload, drain
 
         /// Probes carry no secrets, and their answers hold none.
         var isOpen: Bool { self == .healthz || self == .readyz }
+
+        /// The methods that it takes, as Allow lists them.
+        var methods: String {
+            switch self {
+            case .reload: "POST"
+            case .mirror, .drain: "GET, HEAD, POST"
+            default: "GET, HEAD"
+            }
+        }
+
+        func takes(_ method: Method) -> Bool {
+            switch method {
+            case .get, .head: self != .reload
+            case .post: self == .reload || self == .mirror || self == .drain
+            default: false
+            }
+        }
     }
+
+    /// What is to be done with a request.
+    enum Step {
+        case answer(AdminAnswer)
+        /// So many bytes of content are to be read first.
+        case content(Int, Action)
+    }
+
+    /// A POST whose content is still to be read.
+    struct Action {
+        let page: Page
+        /// `?format=text`.
+        let isText: Bool
+    }
+
+    /// What the content of a POST comes to.
+    enum Outcome {
+        case answer(AdminAnswer)
+        case order(ControlOrder)
+    }
+
+    private let checks: RequestChecks
 
     init(
         settings: GatewaySettings, board: Board, view: BoardView? = nil, token: String?,
@@ -29,33 +68,80 @@ struct AdminPages {
         self.view = view
         self.board = board
         self.token = token.map { BearerToken($0) }
+        checks = RequestChecks(
+            hosts: settings.admin.hosts,
+            isGuarded: token != nil || settings.admin.listen?.isUnix == true)
         self.startedAt = startedAt
         self.version = version
         prometheus = Prometheus(
             settings: settings, board: board, version: version, startedAt: startedAt)
     }
 
-    /// The answer to a whole head that was parsed from `bytes`.
-    func answer(_ head: RequestHead, _ bytes: UnsafeRawBufferPointer, now: Instant) -> AdminAnswer {
+    /// What to do with a request whose whole head was parsed from `bytes`.
+    func receive(_ head: RequestHead, _ bytes: UnsafeRawBufferPointer, now: Instant) -> Step {
         let target = head.path.bytes(in: bytes)
         let pathEnd = target.firstIndex(of: 0x3F) ?? target.endIndex
         let path = head.pathNeedsSlash ? "/" : String(decoding: target[..<pathEnd], as: UTF8.self)
         let page = path.hasPrefix("/") ? Page(rawValue: String(path.dropFirst())) : nil
-        guard page?.isOpen == true || isAuthorized(head, bytes) else {
-            return .failure(
-                401, "unauthorized", "This listener asks for a bearer token.",
-                fields: "WWW-Authenticate: Bearer realm=\"umbra\"\r\n")
+        if page?.isOpen != true {
+            if let fault = checks.fault(head, bytes) { return .answer(fault) }
+            guard isAuthorized(head, bytes) else {
+                return .answer(
+                    .failure(
+                        401, "unauthorized", "This listener asks for a bearer token.",
+                        fields: "WWW-Authenticate: Bearer realm=\"umbra\"\r\n"))
+            }
         }
         guard let page else {
             let known = Page.allCases.map { "/" + $0.rawValue }.joined(separator: ", ")
-            return .failure(404, "not_found", "There is no such page; there are \(known).")
+            return .answer(
+                .failure(404, "not_found", "There is no such page; there are \(known)."))
         }
-        guard head.method == .get || head.method == .head else {
-            return .failure(
-                405, "method_not_allowed", "Only GET and HEAD.", fields: "Allow: GET, HEAD\r\n")
+        guard page.takes(head.method) else {
+            return .answer(
+                .failure(
+                    405, "method_not_allowed", "Only \(page.methods).",
+                    fields: "Allow: \(page.methods)\r\n"))
         }
-        let query = target[pathEnd...].dropFirst()
-        return answer(page, query: String(decoding: query, as: UTF8.self), now)
+        let query = String(decoding: target[pathEnd...].dropFirst(), as: UTF8.self)
+        guard head.method == .post else { return .answer(answer(page, query: query, now)) }
+        if let fault = RequestChecks.contentFault(head, bytes) { return .answer(fault) }
+        var count = 0
+        if case .length(let length) = head.framing { count = Int(length) }
+        return .content(count, Action(page: page, isText: Self.isText(query)))
+    }
+
+    private static func isText(_ query: String) -> Bool {
+        query.split(separator: "&").contains("format=text")
+    }
+
+    /// What a POST asks the supervisor for.
+    func act(_ action: Action, _ body: [UInt8]) -> Outcome {
+        let bodies = OrderBodies(routes: settings.routes.map(\.name))
+        do throws(OrderBodies.Fault) {
+            switch action.page {
+            case .mirror: return .order(try bodies.mirror(body))
+            case .reload:
+                try bodies.expectNothing(body)
+                return .order(.reload)
+            default:
+                try bodies.expectNothing(body)
+                return .order(.drain)
+            }
+        } catch {
+            return .answer(.failure(400, "bad_request", error.message))
+        }
+    }
+
+    /// The supervisor's answer to an order, as the client gets it: an order that was carried out
+    /// shows its page.
+    func answer(_ action: Action, _ answer: ControlAnswer, now: Instant) -> AdminAnswer {
+        guard (200..<300).contains(answer.status), action.page != .reload else {
+            return AdminAnswer(status: answer.status, body: answer.body)
+        }
+        var page = self.answer(action.page, query: action.isText ? "format=text" : "", now)
+        page.status = answer.status
+        return page
     }
 
     private func isAuthorized(_ head: RequestHead, _ bytes: UnsafeRawBufferPointer) -> Bool {
@@ -78,8 +164,17 @@ struct AdminPages {
         case .status:
             let report = StatusReport(
                 settings: settings, board: board, version: version, startedAt: startedAt, now: now)
-            let isText = query.split(separator: "&").contains("format=text")
-            return isText ? .text(200, report.text) : .json(200, report.json)
+            return Self.isText(query) ? .text(200, report.text) : .json(200, report.json)
+        case .config:
+            return .json(
+                200, ConfigPage(settings: settings, workers: board.workers.count).json)
+        case .targets:
+            return .json(200, TargetsPage(settings: settings, board: board, now: now).json)
+        case .mirror:
+            let page = MirrorPage(board.mirror, settings, now: now)
+            return Self.isText(query) ? .text(200, page.text) : .json(200, page.json)
+        case .drain, .reload:
+            return .json(200, DrainPage(settings: settings, board: board).json)
         }
     }
 
@@ -111,7 +206,8 @@ struct AdminPages {
             ProcessReading(.worker, $0.offset, $0.element).unreadiness(now) == nil
         }
         let providers: [(String, JSONText)] = settings.targets.map { target in
-            let url = "http://" + target.authority + target.pathPrefix
+            let scheme = target.tls == nil ? "http://" : "https://"
+            let url = scheme + target.authority + target.pathPrefix
             return (
                 target.id, .object([("provider", .text("http")), ("base_url", .text(url))])
             )

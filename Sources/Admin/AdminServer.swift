@@ -5,14 +5,24 @@ public import Proxy
 
 /// The admin listener: a small HTTP/1.1 server with an epoll loop of its own.
 ///
-/// `/healthz` and `/readyz` for probes, `/health`, `/metrics`, `/status` and `/status?format=text`.
-/// GET and HEAD only. Everything a client can make it hold or do is bounded (`AdminLimits`):
-/// connections, heads, times, and answer bytes that wait. One request of each connection is
-/// answered in one turn, so that nobody who pipelines keeps the others waiting. One thread.
+/// Pages to read, and orders (POST with a little JSON) that the supervisor carries out while the
+/// client waits: docs/admin-api.md. Everything a client can make it hold or do is bounded
+/// (`AdminLimits`): connections, heads, contents, times, orders, and answer bytes that wait. One
+/// request of each connection is answered in one turn, so that nobody who pipelines keeps the
+/// others waiting. One thread.
 public final class AdminServer {
     private enum Kind {
         static let listener: UInt8 = 1
         static let connection: UInt8 = 2
+        static let orders: UInt8 = 3
+    }
+
+    /// An order that the supervisor has not answered, and whose it is.
+    private struct Order {
+        let place: Int
+        let slot: Int
+        let serial: UInt32
+        let action: AdminPages.Action
     }
 
     private let pages: AdminPages
@@ -22,6 +32,8 @@ public final class AdminServer {
     private let listener: Int32
     private let head: RequestHead
     private var connections: [AdminConnection?]
+    private var mailbox: ControlMailbox?
+    private var orders: [Order] = []
     private var serial: UInt32 = 0
     private var acceptPausedUntil: Instant?
     /// Smaller in tests.
@@ -35,18 +47,20 @@ public final class AdminServer {
     ///   - token: what `Authorization: Bearer` must carry for all but the probes; nil asks for
     ///     none, an empty one fits no request.
     ///   - view: what pages show; nil shows the board alone.
+    ///   - mailbox: to the supervisor; without one no order is taken.
     ///   - startedAt: when the gateway started, for the uptime.
     ///
     /// Throws where descriptors have run out.
     public init(
         settings: GatewaySettings, board: Board, view: BoardView? = nil, listener: Int32,
-        token: String?, startedAt: Instant, version: String
+        token: String?, mailbox: ControlMailbox? = nil, startedAt: Instant, version: String
     ) throws(SystemError) {
         pages = AdminPages(
             settings: settings, board: board, view: view, token: token, startedAt: startedAt,
             version: version)
         self.board = board
         self.listener = listener
+        self.mailbox = mailbox
         now = Instant.now()
         head = RequestHead(
             limits: HeadLimits(
@@ -55,6 +69,10 @@ public final class AdminServer {
         connections = Array(repeating: nil, count: AdminLimits.connectionsMax)
         epoll = try Epoll()
         try epoll.add(listener, Self.listenerToken, mode: .level)
+        if let mailbox {
+            let token = Token(kind: Kind.orders, slot: 0, generation: 0)
+            try epoll.add(mailbox.answersFD, token, mode: .level)
+        }
     }
 
     private static let listenerToken = Token(kind: Kind.listener, slot: 0, generation: 0)
@@ -96,12 +114,15 @@ public final class AdminServer {
             let (token, _) = epoll.event(place)
             if token.kind == Kind.listener {
                 acceptConnections()
+            } else if token.kind == Kind.orders {
+                mailbox?.clearAnswers()
             } else if let connection = connections[token.slot],
                 connection.serial == token.generation, !connection.goesOn
             {
                 drive(token.slot)
             }
         }
+        takeAnswers()
         // Whoever began to go on in this turn has had its answer of this turn.
         for slot in due { drive(slot) }
         for slot in connections.indices {
@@ -175,7 +196,7 @@ public final class AdminServer {
         func idleSince(_ slot: Int) -> Instant? {
             guard let connection = connections[slot] else { return nil }
             switch connection.phase {
-            case .writing: return nil
+            case .writing, .parked: return nil
             case .lingering: return Instant(nanoseconds: 0)
             case .reading: return connection.goesOn ? nil : connection.waitingSince
             }
@@ -197,6 +218,8 @@ public final class AdminServer {
         case .lingering:
             if connection.discard() { connections[slot] = nil }
         case .writing: write(slot, connection)
+        // What it sends meanwhile waits in the socket.
+        case .parked: return
         case .reading: read(slot, connection)
         }
     }
@@ -220,15 +243,67 @@ public final class AdminServer {
         case .invalid(let fault):
             respond(slot, connection, .refusal(fault), isHead: false, closes: true)
         case .complete(let headBytes):
+            let step =
+                isOverloaded ? .answer(.overloaded) : pages.receive(head, bytes, now: now)
+            take(slot, connection, headBytes: headBytes, step)
+        }
+    }
+
+    private func take(
+        _ slot: Int, _ connection: AdminConnection, headBytes: Int, _ step: AdminPages.Step
+    ) {
+        let isLast = !head.keepAlive || head.versionMinor == 0 || isEnding
+        switch step {
+        case .answer(let answer):
             // Content is not read: with it the connection ends, so that no byte of it can be
             // taken for a request.
             let hasContent = head.framing != .none && head.framing != .length(0)
-            let closes = !head.keepAlive || head.versionMinor == 0 || hasContent || isEnding
-            let isHead = head.method == .head
-            let answer = isOverloaded ? .overloaded : pages.answer(head, bytes, now: now)
             connection.consume(headBytes)
-            respond(slot, connection, answer, isHead: isHead, closes: closes)
+            respond(
+                slot, connection, answer, isHead: head.method == .head,
+                closes: isLast || hasContent)
+        case .content(let count, let action):
+            guard connection.inputCount >= headBytes + count else {
+                if connection.hasEnded { return connections[slot] = nil }
+                if head.expectContinue { connection.sayContinue() }
+                // Parsed again with the rest: within the time of a head, or it is cut.
+                connection.seen = 0
+                return
+            }
+            let body = Array(connection.received[headBytes..<headBytes + count])
+            connection.consume(headBytes + count)
+            switch pages.act(action, body) {
+            case .answer(let answer):
+                respond(slot, connection, answer, isHead: false, closes: isLast)
+            case .order(let order):
+                guard let place = mailbox?.ask(order) else {
+                    return respond(slot, connection, .ordersWait, isHead: false, closes: isLast)
+                }
+                orders.append(
+                    Order(place: place, slot: slot, serial: connection.serial, action: action))
+                connection.isLast = isLast
+                connection.phase = .parked
+                connection.deadline = now.adding(ms: AdminLimits.controlTimeoutMs)
+            }
         }
+    }
+
+    /// Passes the supervisor's answers on; those to clients that are gone are dropped.
+    private func takeAnswers() {
+        var waiting: [Order] = []
+        for order in orders {
+            guard let answer = mailbox?.takeAnswer(order.place) else {
+                waiting.append(order)
+                continue
+            }
+            guard let connection = connections[order.slot], connection.serial == order.serial,
+                connection.phase == .parked
+            else { continue }
+            respond(
+                order.slot, connection, pages.answer(order.action, answer, now: now),
+                isHead: false, closes: connection.isLast)
+        }
+        orders = waiting
     }
 
     private var isOverloaded: Bool {
@@ -269,10 +344,11 @@ public final class AdminServer {
     /// A deadline passed: who has begun a request is told, whoever else is closed.
     private func expire(_ slot: Int) {
         guard let connection = connections[slot] else { return }
-        if connection.phase == .reading, connection.inputCount > 0 {
+        switch connection.phase {
+        case .reading where connection.inputCount > 0:
             respond(slot, connection, .tooSlow, isHead: false, closes: true)
-        } else {
-            connections[slot] = nil
+        case .parked: respond(slot, connection, .unanswered, isHead: false, closes: true)
+        default: connections[slot] = nil
         }
     }
 }

@@ -1,3 +1,4 @@
+public import Configuration
 import CoreLoop
 
 extension ControlAnswer {
@@ -10,6 +11,42 @@ extension ControlAnswer {
     public static func failure(_ status: Int, _ code: String, _ message: String) -> ControlAnswer {
         let answer = AdminAnswer.failure(status, code, message)
         return ControlAnswer(status: status, body: answer.body)
+    }
+
+    /// The new configuration serves: it is the gateway's `generation`th, and changing took
+    /// `tookMs`.
+    public static func reloaded(generation: Int, tookMs: Int) -> ControlAnswer {
+        ControlAnswer(
+            status: 200,
+            json: .object([
+                ("reloaded", .flag(true)), ("generation", .integer(UInt64(generation))),
+                ("took_ms", .integer(UInt64(tookMs))),
+            ]))
+    }
+
+    /// The configuration in `file` cannot be taken: nothing has changed. At most
+    /// `AdminLimits.findingsMax` findings are told.
+    public static func invalid(file: String, _ findings: [Diagnostic]) -> ControlAnswer {
+        let list = findings.prefix(AdminLimits.findingsMax).map { finding -> JSONText in
+            .object([
+                ("path", .text(finding.path)), ("line", .integer(UInt64(max(0, finding.line)))),
+                ("column", .integer(UInt64(max(0, finding.column)))),
+                ("code", .text(finding.code.rawValue)),
+                ("severity", .text(finding.severity.rawValue)),
+                ("message", .text(finding.message)),
+                ("remedy", .optional(finding.suggestion)),
+            ])
+        }
+        let error: [(String, JSONText)] = [
+            ("type", .text("validation_error")),
+            ("message", .text("The configuration is not valid; nothing has changed.")),
+            ("code", .text("invalid_configuration")),
+        ]
+        return ControlAnswer(
+            status: 422,
+            json: .object([
+                ("error", .object(error)), ("file", .text(file)), ("findings", .list(list)),
+            ]))
     }
 
     init(status: Int, json: JSONText) {

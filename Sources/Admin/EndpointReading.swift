@@ -71,8 +71,11 @@ struct EndpointReading {
     }
 
     /// As a member of `/status`.
-    func json(_ now: Instant) -> JSONText {
-        .object([
+    func json(_ now: Instant) -> JSONText { .object(members(now)) }
+
+    /// The same, to be added to.
+    func members(_ now: Instant) -> [(String, JSONText)] {
+        [
             ("endpoint", .text(label)),
             ("health", .optional(health?.label)),
             ("since_seconds", .optional(age(now).map { $0 / 1_000 })),
@@ -85,7 +88,7 @@ struct EndpointReading {
             ("connections_open", .integer(open)),
             ("connections_idle", .integer(idle)),
             ("addresses", .list(addresses.map { .text($0.text) })),
-        ])
+        ]
     }
 
     /// The table of `/status?format=text`.

@@ -152,6 +152,15 @@ extension Prometheus {
     func renderMeter(_ text: inout MetricText) {
         text.family("umbra_mirror_enabled", .gauge, "1 where mirroring is on.")
         text.sample("", board.mirror.control.value(.enabled) == 0 ? 0 : 1)
+        text.family(
+            "umbra_mirror_override", .gauge,
+            "1 where an operator's order holds for the route's mirroring.")
+        for (place, route) in settings.routes.enumerated() where !route.lanes.isEmpty {
+            let word = board.mirror.overrides[place].value(.word)
+            text.sample(
+                MetricText.labels(("route", routeNames[place])),
+                MirrorOverride(word: word) == .configured ? 0 : 1)
+        }
         let meter = LiveMeter(board)
         text.family(
             "umbra_mirror_p99_seconds", .gauge,

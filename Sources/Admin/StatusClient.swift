@@ -10,7 +10,8 @@ public struct StatusFault: Error, Equatable, CustomStringConvertible {
     init(_ description: String) { self.description = description }
 }
 
-/// A GET to an admin listener, blocking, over a connection of its own: `umbra gateway status`.
+/// A request to an admin listener, blocking, over a connection of its own: `umbra gateway status`
+/// and the commands that give orders.
 public enum StatusClient {
     /// How long a whole exchange may take, milliseconds, unless the caller says otherwise.
     public static let timeoutMsDefault = 2_000
@@ -20,7 +21,15 @@ public enum StatusClient {
     public static func status(
         _ address: SocketAddress, token: String?, asJSON: Bool, timeoutMs: Int = timeoutMsDefault
     ) throws(StatusFault) -> String {
-        let path = asJSON ? "/status" : "/status?format=text"
+        try page(address, "/status", token: token, asJSON: asJSON, timeoutMs: timeoutMs)
+    }
+
+    /// The same of another page that has both forms.
+    public static func page(
+        _ address: SocketAddress, _ path: String, token: String?, asJSON: Bool,
+        timeoutMs: Int = timeoutMsDefault
+    ) throws(StatusFault) -> String {
+        let path = asJSON ? path : path + "?format=text"
         let answer = try get(address, path, token: token, timeoutMs: timeoutMs)
         switch answer.status {
         case 200: return answer.body
@@ -32,10 +41,11 @@ public enum StatusClient {
         }
     }
 
-    /// Status and body of a GET of `path`, which starts with `/`. Throws where there is no whole,
-    /// well-formed answer within `timeoutMs`, or where `token` cannot stand in a field.
+    /// Status and body of a GET of `path`, which starts with `/`, or of a POST of `json`. Throws
+    /// where there is no whole, well-formed answer within `timeoutMs`, or where `token` cannot
+    /// stand in a field.
     public static func get(
-        _ address: SocketAddress, _ path: String, token: String?,
+        _ address: SocketAddress, _ path: String, posting json: String? = nil, token: String?,
         timeoutMs: Int = timeoutMsDefault
     ) throws(StatusFault) -> (status: Int, body: String) {
         precondition(path.utf8.allSatisfy { $0 > 0x20 && $0 < 0x7F } && path.hasPrefix("/"))
@@ -44,14 +54,18 @@ public enum StatusClient {
         defer { close(fd) }
         // A Unix path is no authority (RFC 9110 §7.2).
         let host = address.isUnix ? "localhost" : address.text
-        var request = "GET \(path) HTTP/1.1\r\nHost: \(host)\r\nConnection: close\r\n"
+        let method = json == nil ? "GET" : "POST"
+        var request = "\(method) \(path) HTTP/1.1\r\nHost: \(host)\r\nConnection: close\r\n"
+        if let json {
+            request += "Content-Type: application/json\r\nContent-Length: \(json.utf8.count)\r\n"
+        }
         if let token {
             guard token.utf8.allSatisfy({ $0 > 0x20 && $0 < 0x7F }) else {
                 throw StatusFault("the token has bytes that cannot stand in a field")
             }
             request += "Authorization: Bearer \(token)\r\n"
         }
-        try send(fd, Array((request + "\r\n").utf8), address, deadline)
+        try send(fd, Array((request + "\r\n" + (json ?? "")).utf8), address, deadline)
         return try parse(try receive(fd, address, deadline), address)
     }
 

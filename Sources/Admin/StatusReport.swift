@@ -15,6 +15,7 @@ struct StatusReport {
     let targets: [[EndpointReading]]
     let isMirrorEnabled: Bool
     let mirror: MirrorReading
+    let orders: MirrorPage
     let gauges: [ShadowGauges]
     let meter: LiveMeter
 
@@ -33,6 +34,7 @@ struct StatusReport {
             settings, board.upstreams, workers: board.workers.count, now: now)
         isMirrorEnabled = board.mirror.control.value(.enabled) != 0
         mirror = MirrorReading(board, settings)
+        orders = MirrorPage(board.mirror, settings, now: now)
         gauges = settings.shadows.indices.map { ShadowGauges(board.mirror, shadow: $0) }
         meter = LiveMeter(board)
     }
@@ -62,6 +64,7 @@ struct StatusReport {
                 "mirror",
                 .object([
                     ("enabled", .flag(isMirrorEnabled)),
+                    ("orders", orders.hasOrders ? orders.json : .null),
                     ("shadows", .list(settings.shadows.indices.map { shadowJSON($0) })),
                 ])
             ),
@@ -138,7 +141,8 @@ struct StatusReport {
         }
         result += table.text + "\n" + EndpointReading.table(targets, now)
         guard !settings.shadows.isEmpty else { return result }
-        result += "\nmirroring is \(isMirrorEnabled ? "on" : "off")\n\n" + shadowTable
+        // Where nobody has ordered anything the table of routes only repeats the file.
+        result += "\n" + (orders.hasOrders ? orders.text : orders.headline) + "\n" + shadowTable
         if let ratio = meter.p99Ratio, let with = meter.mirroredP99Ns,
             let without = meter.unmirroredP99Ns
         {

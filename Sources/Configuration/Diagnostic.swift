@@ -4,7 +4,7 @@ public enum Severity: String, Sendable {
 }
 
 /// What kind of fault it is. The raw values are stable: tools match on them. E003 is kept for
-/// policies.
+/// policies; W001 is no longer given.
 public enum DiagnosticCode: String, Sendable, CaseIterable {
     case unknownKind = "E001"
     case unknownKey = "E002"
@@ -21,8 +21,8 @@ public enum DiagnosticCode: String, Sendable, CaseIterable {
     case unreadable = "E014"
     case unresolved = "E015"
     case badKeyFile = "E016"
+    case adminExposed = "E017"
 
-    case adminExposed = "W001"
     case neverMirrored = "W002"
     case selfMirrored = "W003"
     case unreachable = "W004"

@@ -32,6 +32,7 @@ enum GatewayBlocks {
                     "name the variable that holds the token")
             }
         }
+        if let hosts = NameList.hosts(section, "hosts", findings) { admin.hosts = hosts }
         if let address = admin.listen, !address.isLoopback, !section.has("token") {
             findings.add(
                 .adminExposed, listenPlace,

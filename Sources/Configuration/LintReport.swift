@@ -42,11 +42,6 @@ public enum LintReport {
         return "{\(members.joined(separator: ","))}\n"
     }
 
-    /// The same of a file that is not valid, for these findings.
-    public static func json(file: String, refusedFor findings: [Diagnostic]) -> String {
-        json(ConfigurationResult(file: file, settings: nil, diagnostics: findings))
-    }
-
     private static func list(_ diagnostics: [Diagnostic]) -> String {
         "[\(diagnostics.map(object).joined(separator: ","))]"
     }

@@ -49,6 +49,25 @@ enum NameList {
         "proxy-connection",
     ]
 
+    /// Names of hosts in lower case, without ports.
+    static func hosts(_ section: Section, _ key: String, _ findings: Findings) -> [String]? {
+        guard let (names, _) = names(section, key, findings) else { return nil }
+        return unique(names, findings) { text, place in
+            let isName = text.utf8.allSatisfy {
+                ($0 >= 0x30 && $0 <= 0x39) || ($0 | 0x20 >= 0x61 && $0 | 0x20 <= 0x7A)
+                    || $0 == UInt8(ascii: ".") || $0 == UInt8(ascii: "-")
+                    || $0 == UInt8(ascii: "_")
+            }
+            guard isName, !text.isEmpty else {
+                findings.add(
+                    .wrongType, place, "\(quoted(text)) is no name of a host",
+                    "write the name alone, without scheme and port")
+                return nil
+            }
+            return text.lowercased()
+        }
+    }
+
     /// Names of query members, lower case.
     static func queryMembers(_ section: Section, _ key: String, _ findings: Findings) -> [String]? {
         guard let (names, _) = names(section, key, findings) else { return nil }

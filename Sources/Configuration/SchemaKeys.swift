@@ -34,7 +34,12 @@ extension Schema {
             SchemaKey(
                 "admin.token.env", .text("the name of an environment variable"), "–",
                 "UMBRA_ADMIN_TOKEN",
-                "The variable that holds the bearer token; without it none is asked for."),
+                "The variable that holds the bearer token; without it none is asked for. It has to be "
+                    + "set where the gateway starts."),
+            SchemaKey(
+                "admin.hosts", .list("names"), "–", "[umbra-admin.internal]",
+                "Names that clients may use for it besides localhost and addresses. With a token and "
+                    + "without this list any name will do."),
         ]
 
     private static let runtime: [SchemaKey] = [

@@ -154,6 +154,22 @@ public struct IPNetwork: BitwiseCopyable, Sendable, Equatable {
         hasHostBits = address.bits != first
     }
 
+    /// The first address, and the length where it is not a block of one.
+    public var text: String {
+        let isV4 = first >> 32 == 0xFFFF && mask.nonzeroBitCount >= 96
+        var bytes = first.bigEndian
+        var text = [CChar](repeating: 0, count: Int(INET6_ADDRSTRLEN))
+        withUnsafeBytes(of: &bytes) {
+            _ = inet_ntop(
+                isV4 ? AF_INET : AF_INET6, $0.baseAddress! + (isV4 ? 12 : 0), &text,
+                socklen_t(text.count))
+        }
+        let address = String(
+            decoding: text.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
+        let length = mask.nonzeroBitCount - (isV4 ? 96 : 0)
+        return length == (isV4 ? 32 : 128) ? address : "\(address)/\(length)"
+    }
+
     /// Whether the address lies in the block. `::/0` holds IPv6 alone, as `0.0.0.0/0` IPv4.
     @inlinable
     public func contains(_ address: IPAddress) -> Bool { holds(address) }

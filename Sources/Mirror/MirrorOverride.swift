@@ -1,14 +1,11 @@
 /// What an operator says of one route's mirroring while the gateway runs, laid over what the
-/// configuration says. Rates are in `Sampler.steps`-ths.
+/// configuration says. It begins nothing that the configuration leaves out.
 public enum MirrorOverride: Equatable, Sendable {
     case configured
     case off
-    /// At the configured rates, even where the configuration has the route off.
+    /// At the configured rates.
     case on
-    /// At this rate, even where the configuration has the route off.
-    case onAt(UInt32)
-    /// At this rate where the configuration mirrors the route: for an order about all routes, which
-    /// must not begin to mirror one that was left out on purpose.
+    /// At this rate, in `Sampler.steps`-ths.
     case rate(UInt32)
 
     /// As it stands on the board.
@@ -17,8 +14,7 @@ public enum MirrorOverride: Equatable, Sendable {
         case .configured: 0
         case .off: 1 << 32
         case .on: 2 << 32
-        case .onAt(let rate): 3 << 32 | UInt64(rate)
-        case .rate(let rate): 4 << 32 | UInt64(rate)
+        case .rate(let rate): 3 << 32 | UInt64(rate)
         }
     }
 
@@ -28,8 +24,7 @@ public enum MirrorOverride: Equatable, Sendable {
         switch word >> 32 {
         case 1: self = .off
         case 2: self = .on
-        case 3 where rate <= Sampler.steps: self = .onAt(rate)
-        case 4 where rate <= Sampler.steps: self = .rate(rate)
+        case 3 where rate <= Sampler.steps: self = .rate(rate)
         default: self = .configured
         }
     }
@@ -37,7 +32,7 @@ public enum MirrorOverride: Equatable, Sendable {
     /// Its rate, 0 to 1; nil where the configured ones hold.
     public var rate: Double? {
         switch self {
-        case .onAt(let rate), .rate(let rate): Double(rate) / Double(Sampler.steps)
+        case .rate(let rate): Double(rate) / Double(Sampler.steps)
         case .configured, .off, .on: nil
         }
     }
@@ -55,11 +50,7 @@ extension MirrorTap.Lane {
     /// Has the lane follow `override`. Its sampler begins anew where the rate changes, so that what
     /// follows is exact from the first request on.
     mutating func follow(_ override: MirrorOverride) {
-        switch override {
-        case .configured, .rate: isEnabled = isEnabledConfigured
-        case .off: isEnabled = false
-        case .on, .onAt: isEnabled = true
-        }
+        isEnabled = isEnabledConfigured && override != .off
         let wanted = override.rate ?? rateConfigured
         guard wanted != rate else { return }
         rate = wanted

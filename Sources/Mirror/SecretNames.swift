@@ -149,3 +149,17 @@ struct WordTable: ~Copyable {
         return true
     }
 }
+
+/// For pages that people see: whether a field's name says that its value is a secret.
+public enum SecretField {
+    /// By the names that the sanitiser goes by. `name` in any case.
+    public static func isSecret(_ name: String) -> Bool {
+        let plain = name.lowercased().map { $0 == "_" ? "-" : $0 }
+        var bytes = Array(String(plain).utf8)
+        return bytes.withUnsafeMutableBytes { raw in
+            let name = UnsafeRawBufferPointer(raw)
+            return WordTable(SecretNames.fieldWords).occurs(in: name)
+                || SecretNames.isSecretField(SecretNames.Name(bytes: name))
+        }
+    }
+}

@@ -58,6 +58,8 @@ public struct AdminSettings: Sendable, Equatable {
     public var listen: SocketAddress? = SocketAddress("127.0.0.1:41003")
     /// The environment variable that holds the bearer token; nil asks for none.
     public var tokenVariable: String?
+    /// Names that it may be asked by besides `localhost` and addresses, lower case.
+    public var hosts: [String] = []
 
     public init() {}
 }

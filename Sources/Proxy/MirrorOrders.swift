@@ -133,11 +133,10 @@ public struct MirrorOrders: Sendable {
             return (.configured, nil)
         }
         let override: MirrorOverride =
-            switch (entry.order.action, entry.scope) {
-            case (.off, _): .off
-            case (.on, _): .on
-            case (.rate(let rate), .routes): .rate(rate)
-            case (.rate(let rate), _): .onAt(rate)
+            switch entry.order.action {
+            case .off: .off
+            case .on: .on
+            case .rate(let rate): .rate(rate)
             }
         return (override, entry.until)
     }

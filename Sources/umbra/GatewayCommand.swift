@@ -6,7 +6,7 @@ import Mirror
 import Proxy
 import Upstream
 
-/// `umbra gateway run | status`.
+/// `umbra gateway run | status | reload | stop`.
 enum GatewayCommand {
     private static let help = """
         Usage:
@@ -20,9 +20,18 @@ enum GatewayCommand {
             A second one ends at once. Log lines go to standard error.
 
           umbra gateway status [--policy-config FILE | --admin ADDR:PORT] [--json]
-              --policy-config FILE   ask the admin listener that this file names
-              --admin ADDR:PORT      ask this one; 127.0.0.1:41003 without either
-            Exit status: 0 where the gateway answers, 1 where it does not.
+            Show what a running gateway does. Exit status: 0 where it answers, 1 where it does not.
+
+          umbra gateway reload [--policy-config FILE | --admin ADDR:PORT]
+            Have a running gateway take its file up anew, and wait until it has. Exit status: 0 the new
+            configuration serves, 1 it could not be started, 2 the file is not valid; with 1 and 2 nothing
+            has changed.
+
+          umbra gateway stop [--policy-config FILE | --admin ADDR:PORT]
+            As SIGTERM, and wait until it is gone. Exit status: 0 it is gone, 1 it is not.
+
+          Which gateway:
+        \(AdminAddress.help)
         """
 
     static func run(_ words: [String]) -> Int32 {
@@ -30,11 +39,14 @@ enum GatewayCommand {
             switch words.first {
             case "run": return try serve(Array(words.dropFirst()))
             case "status": return try status(Array(words.dropFirst()))
+            case "reload": return try order(Array(words.dropFirst()), OrderCommand.reload)
+            case "stop": return try order(Array(words.dropFirst()), OrderCommand.stop)
             case "--help", "-h":
                 Console.out(help)
                 return 0
             default:
-                Console.error("umbra gateway: the commands are 'run' and 'status'.\n\n\(help)")
+                Console.error(
+                    "umbra gateway: the commands are run, status, reload and stop.\n\n\(help)")
                 return 2
             }
         } catch {
@@ -102,43 +114,35 @@ enum GatewayCommand {
         return level
     }
 
+    /// Nil where the words ask for help, which was given.
+    private static func arguments(
+        _ words: [String], flags: Set<String> = []
+    ) throws(Arguments.Fault) -> Arguments? {
+        let arguments = try Arguments(words, valued: AdminAddress.options, flags: flags)
+        guard arguments.has("--help") else { return arguments }
+        Console.out(help)
+        return nil
+    }
+
     private static func status(_ words: [String]) throws(Arguments.Fault) -> Int32 {
-        let arguments = try Arguments(
-            words, valued: ["--policy-config", "--admin"], flags: ["--json"])
-        if arguments.has("--help") {
-            Console.out(help)
-            return 0
-        }
-        var address = AdminSettings().listen
-        var token = getenv("UMBRA_ADMIN_TOKEN").map { String(cString: $0) }
-        if let text = arguments.value("--admin") {
-            guard let given = SocketAddress(text) else {
-                throw Arguments.Fault(text: "--admin \(text): not ADDR:PORT")
-            }
-            address = given
-        } else if let file = arguments.value("--policy-config") {
-            let result = ConfigurationReader.readFile(file, keyFiles: false)
-            guard let settings = result.settings else {
-                for finding in result.errors { Console.error(finding.text(file: file)) }
-                return 2
-            }
-            address = settings.admin.listen
-            if let name = settings.admin.tokenVariable {
-                token = getenv(name).map { String(cString: $0) }
-            }
-        }
-        guard let address else {
-            throw Arguments.Fault(
-                text: "the configuration switches the admin listener off: there is nobody to ask")
-        }
+        guard let arguments = try arguments(words, flags: ["--json"]) else { return 0 }
+        guard let gateway = try AdminAddress.read(arguments) else { return 2 }
         do {
             let text = try StatusClient.status(
-                address, token: token, asJSON: arguments.has("--json"))
+                gateway.address, token: gateway.token, asJSON: arguments.has("--json"))
             Console.write(text.hasSuffix("\n") ? text : text + "\n", to: STDOUT_FILENO)
             return 0
         } catch {
             Console.error("umbra gateway status: \(error)")
             return 1
         }
+    }
+
+    private static func order(
+        _ words: [String], _ give: (AdminAddress) -> Int32
+    ) throws(Arguments.Fault) -> Int32 {
+        guard let arguments = try arguments(words) else { return 0 }
+        guard let gateway = try AdminAddress.read(arguments) else { return 2 }
+        return give(gateway)
     }
 }

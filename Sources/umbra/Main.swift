@@ -21,6 +21,7 @@ enum Main {
         let rest = Array(arguments.dropFirst())
         switch arguments.first {
         case "gateway": return GatewayCommand.run(rest)
+        case "mirror": return MirrorCommand.run(rest)
         case "policy": return PolicyCommand.run(rest)
         case "events": return EventsCommand.run(rest)
         case "doctor": return DoctorCommand.run(rest)
@@ -51,6 +52,12 @@ enum Main {
               Serve. Runs until SIGTERM or SIGINT; then drains and exits 0.
           umbra gateway status [--policy-config FILE | --admin ADDR:PORT] [--json]
               Show the gateway's processes, restarts and what the mirror does.
+          umbra gateway reload | stop [--policy-config FILE | --admin ADDR:PORT]
+              Have it take its file up anew; have it finish and end.
+          umbra mirror off|on|rate R [--route NAME] [--for 30m] [--policy-config FILE | --admin ADDR:PORT]
+              Switch mirroring off and on, or change its rate, at once; for a while, or until further notice.
+          umbra mirror status
+              What holds, for each route.
           umbra policy lint --file FILE [--json]
               Check a configuration: every fault with path, line and remedy. Exit 0 valid, 2 not.
           umbra events tail | list | export | verify

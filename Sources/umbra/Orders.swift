@@ -17,6 +17,10 @@ extension Supervisor {
                 guard let (order, ticket) = desk.nextOrder() else { break }
                 ordersRestUntil = now.adding(ms: AdminLimits.controlRestMs)
                 switch order {
+                case .reload where isReloading:
+                    // Its admin process goes with the generation that the reload replaces.
+                    desk.answer(
+                        ticket, .failure(409, "reload_under_way", "A reload is under way."))
                 case .reload:
                     beginReload { outcome in desk.answer(ticket, outcome.answer) }
                 case .drain:
@@ -67,7 +71,9 @@ extension Supervisor {
             order.route = settings.routes[route].name
             guard !settings.routes[route].lanes.isEmpty else {
                 return .failure(
-                    409, "not_mirrored", "Route \(order.route!) has no shadow to be mirrored to.")
+                    409, "not_mirrored",
+                    "The configuration mirrors route '\(settings.routes[route].name)' to no shadow."
+                )
             }
         }
         do throws(MirrorOrders.TooMany) {

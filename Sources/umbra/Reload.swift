@@ -16,11 +16,8 @@ enum ReloadOutcome {
     var answer: ControlAnswer {
         switch self {
         case .done(let generation, let tookMs):
-            let text = "{\"reloaded\":true,\"generation\":\(generation),\"took_ms\":\(tookMs)}\n"
-            return ControlAnswer(status: 200, body: Array(text.utf8))
-        case .refused(let file, let findings):
-            let text = LintReport.json(file: file, refusedFor: findings)
-            return ControlAnswer(status: 422, body: Array(text.utf8))
+            return .reloaded(generation: generation, tookMs: Int(tookMs))
+        case .refused(let file, let findings): return .invalid(file: file, findings)
         case .failed(let reason): return .failure(503, "reload_failed", reason)
         }
     }

@@ -288,15 +288,19 @@ enum RoleCommand {
         let board = Board.map(memory, launch.shape)
         GatewayLog.count(in: board.admin)
         setpriority(__priority_which_t(PRIO_PROCESS.rawValue), 0, 5)
-        let token = launch.settings.admin.tokenVariable.flatMap { getenv($0) }.map {
-            String(cString: $0)
+        // Without its variable a token fits nobody: better than asking for none.
+        let token = launch.settings.admin.tokenVariable.map {
+            getenv($0).map { String(cString: $0) } ?? ""
         }
+        let mailbox = ControlMailbox(
+            memory: try mapForEver(RoleFD.control, ControlMailbox.byteCount, writable: true),
+            bell: Wake(fd: RoleFD.controlBell), replyBell: Wake(fd: RoleFD.wake))
         let server = try AdminServer(
             settings: launch.settings, board: board,
             view: BoardView(
                 live: memory, carried: memory + boardBytes, shape: launch.shape,
                 settings: launch.settings),
-            listener: RoleFD.adminListener, token: token,
+            listener: RoleFD.adminListener, token: token, mailbox: mailbox,
             startedAt: Instant(
                 nanoseconds: board.supervisor.value(.startedMs) &* 1_000_000),
             version: umbraVersion)

@@ -171,7 +171,11 @@ final class Supervisor {
         isStopping = true
         cancelReload("the gateway is stopping")
         sockets.closeForClients()
-        for generation in generations { generation.beginStop() }
+        for generation in generations {
+            let stopping = UInt64(ProcessState.stopping.rawValue)
+            generation.board.supervisor[.state].set(stopping)
+            generation.beginStop()
+        }
     }
 
     private func sayReady() {
@@ -202,6 +206,9 @@ extension Supervisor {
         askers.append(asker)
         bell.signal()
     }
+
+    /// A reload is under way, or waits to begin.
+    var isReloading: Bool { reload != nil || !askers.isEmpty || adminWaitsSince != nil }
 
     private func moveReload(startedMs: UInt64) {
         if reload == nil, !askers.isEmpty, !isStopping, adminWaitsSince == nil,

@@ -7,7 +7,7 @@ import Testing
 
 /// Slow, greedy and many clients.
 @Suite struct AdminBoundsTests {
-    private static let request = "GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n"
+    private static let request = "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
     @Test func whoSendsNothingIsClosed() throws {
         let rig = try AdminRig()
@@ -84,10 +84,10 @@ import Testing
     @Test func aSlowReaderIsCutAndAFastOneGetsItAll() throws {
         let rig = try largeRig()
         let slow = rig.connect()
-        slow.send("GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n" + Self.request)
+        slow.send("GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n" + Self.request)
         rig.turn()
         let fast = rig.connect()
-        fast.send("GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n" + Self.request)
+        fast.send("GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n" + Self.request)
         rig.turn()
         let text = fast.receive(rig)
         #expect(text.hasSuffix("ok\n"), "the request behind it is answered too")
@@ -109,7 +109,7 @@ import Testing
         rig.server.pendingBytesMax = 2 << 20
         for _ in 0..<8 {
             let client = rig.connect()
-            client.send("GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n")
+            client.send("GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")
             rig.turn()
             clients.append(client)
         }
@@ -159,7 +159,7 @@ import Testing
         let rig = try largeRig()
         for _ in 0..<5 {
             let client = rig.connect()
-            client.send("GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n")
+            client.send("GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")
             rig.turn(1)
             Socket.setResetOnClose(client.fd)
         }
@@ -173,7 +173,7 @@ import Testing
         let rig = try AdminRig()
         let client = rig.connect()
         let flood = [UInt8](repeating: 0x41, count: 32 << 10)
-        client.send("POST /status HTTP/1.1\r\nHost: a\r\nContent-Length: 900000\r\n\r\n")
+        client.send("POST /status HTTP/1.1\r\nHost: localhost\r\nContent-Length: 900000\r\n\r\n")
         client.send(flood)
         rig.turn()
         let reply = try Reply(client.receive(rig))

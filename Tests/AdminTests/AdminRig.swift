@@ -9,6 +9,9 @@ import Testing
 final class AdminRig {
     let bench: Bench
     let server: AdminServer
+    /// The supervisor's end of the mailbox.
+    let desk: ControlDesk
+    private let mailboxMemory: SharedMemory
     let address: SocketAddress
     private let listener: Int32
     var now = Bench.now
@@ -18,9 +21,15 @@ final class AdminRig {
         self.bench.runAll()
         listener = try Socket.listen(on: SocketAddress("127.0.0.1:0")!, sharesPort: false)
         address = try Socket.localAddress(listener)
+        desk = try ControlDesk()
+        mailboxMemory = try .map(
+            fd: dup(desk.memoryFD), byteCount: ControlMailbox.byteCount, writable: true)
         server = try AdminServer(
             settings: self.bench.settings, board: self.bench.board, listener: listener,
-            token: token, startedAt: Bench.startedAt, version: "1.2.3")
+            token: token,
+            mailbox: ControlMailbox(
+                memory: mailboxMemory.base, bell: desk.bell, replyBell: desk.replyBell),
+            startedAt: Bench.startedAt, version: "1.2.3")
         // The server began with the real clock: its first turn moves to the tests' own.
         turn()
     }
@@ -52,7 +61,7 @@ final class AdminRig {
 
     /// Status, head and body of a GET.
     func get(_ target: String, fields: String = "", method: String = "GET") throws -> Reply {
-        let text = ask("\(method) \(target) HTTP/1.1\r\nHost: a\r\n\(fields)\r\n")
+        let text = ask("\(method) \(target) HTTP/1.1\r\nHost: localhost\r\n\(fields)\r\n")
         return try Reply(text)
     }
 }

@@ -236,6 +236,9 @@ struct Fault: Sendable, CustomTestStringConvertible {
 
     @Test(arguments: [
         Fault("listen: 8080", .badAddress, "listen", 5, "write 127.0.0.1:8080"),
+        Fault("admin: {listen: \"0.0.0.0:9\"}", .adminExposed, "admin.listen", 5, "admin.token"),
+        Fault("admin: {hosts: [\"http://a\"]}", .wrongType, "admin.hosts[0]", 5, "name alone"),
+        Fault("admin: {hosts: [A, a]}", .duplicate, "admin.hosts[1]", 5, "keep one"),
         Fault("listen: \":8080\"", .badAddress, "listen", 5, "0.0.0.0:8080"),
         Fault("listen: \"*:8080\"", .badAddress, "listen", 5, "0.0.0.0:8080"),
         Fault("listen: 127.0.0.1", .badAddress, "listen", 5, "has no port"),

@@ -35,7 +35,7 @@ import Upstream
                   {x_forwarded: "off", allow_trace: true, via: edge-1, forwarded: append, trace: always,
                    trusted_proxies: [10.0.0.0/8, "2001:db8::1", unix]}
                 access_log: {path: /tmp/log, format: json}
-                admin: {listen: "[::1]:5", token: {env: TOKEN}}
+                admin: {listen: "[::1]:5", token: {env: TOKEN}, hosts: [Umbra.internal]}
                 listen: [localhost:80, {address: "unix:/run/u.sock"}]
                 """)
         var runtime = RuntimeSettings()
@@ -72,6 +72,7 @@ import Upstream
         #expect(read.accessLog?.path == "/tmp/log")
         #expect(read.admin.listen == SocketAddress("[::1]:5"))
         #expect(read.admin.tokenVariable == "TOKEN")
+        #expect(read.admin.hosts == ["umbra.internal"])
         #expect(
             read.listen.map(\.address) == [
                 SocketAddress("127.0.0.1:80")!, SocketAddress("unix:/run/u.sock")!,

@@ -20,11 +20,10 @@ import Testing
                 """)
         #expect(
             LintReport.text(
-                lint(targets + "admin: {listen: 0.0.0.0:1}\ntraffic_mirror: {shadow: next}\n"))
+                lint(targets + "listen: 127.0.0.1:0\ntraffic_mirror: {shadow: next}\n"))
                     == """
-                    t.yaml:5:17: warning[W001]: admin.listen: 0.0.0.0:1 is reachable \
-                    from other machines, and asks \
-                    for no token; set admin.token, or listen on 127.0.0.1
+                    t.yaml:5:9: warning[W007]: listen: port 0: the kernel chooses a port, \
+                    another one at each start
                     t.yaml: valid: 2 targets, 1 route, 1 shadow, 1 warning
 
                     """)
@@ -44,7 +43,7 @@ import Testing
     @Test func jsonOfAFaultyFile() throws {
         let text =
             targets
-            + "\"a\\\"b\\\\c\\u0007é\": 1\nlimits: {fields: 2}\nadmin: {listen: 0.0.0.0:1}\n"
+            + "\"a\\\"b\\\\c\\u0007é\": 1\nlimits: {fields: 2}\nlisten: 127.0.0.1:0\n"
         let object = try object(
             ConfigurationReader.read(text: Array(text.utf8), file: "a\"\u{1}\nb"))
         #expect(Set(object.keys) == ["valid", "file", "errors", "warnings"])

@@ -4,10 +4,9 @@ import Testing
 @Suite struct WarningsTests {
     @Test(
         arguments: [
-            ("admin: {listen: \"0.0.0.0:9\"}", DiagnosticCode.adminExposed, "admin.listen", 5),
             ("admin: {listen: \"[::]:9\", token: {env: T}}", nil, "", 0),
             (
-                "traffic_mirror: {shadow: next, limits: {qps: 0}}", .neverMirrored,
+                "traffic_mirror: {shadow: next, limits: {qps: 0}}", DiagnosticCode.neverMirrored,
                 "traffic_mirror.shadow", 5
             ),
             (

@@ -35,7 +35,7 @@ import Testing
         arguments: [
             ([MirrorOrder(.off, route: "a")], MirrorOverride.off, .configured),
             ([.init(.on, route: "a")], .on, .configured),
-            ([.init(tenth, route: "a")], .onAt(100_000_000), .configured),
+            ([.init(tenth, route: "a")], .rate(100_000_000), .configured),
             ([.init(tenth)], .rate(100_000_000), .rate(100_000_000)),
             // The latest counts, whichever way round.
             ([.init(tenth), .init(.off, route: "a")], .off, .rate(100_000_000)),
@@ -63,7 +63,7 @@ import Testing
         #expect(orders.takeEnded(now: Self.at(7)).map(\.text) == ["on for route a"])
         #expect(orders.override(for: "a") == (.off, until: Self.at(31)))
         #expect(orders.takeEnded(now: Self.at(40)).map(\.action) == [.off])
-        #expect(orders.override(for: "a") == (.onAt(100_000_000), until: nil))
+        #expect(orders.override(for: "a") == (.rate(100_000_000), until: nil))
         #expect(orders.nextEnd == nil)
     }
 
@@ -73,7 +73,7 @@ import Testing
         ])
         #expect(orders.nextEnd == nil)
         #expect(orders.takeEnded(now: Self.at(100)) == [])
-        #expect(orders.override(for: "a").0 == .onAt(100_000_000))
+        #expect(orders.override(for: "a").0 == .rate(100_000_000))
     }
 
     @Test func aLongerOrderTakesAwayAShorterOne() throws {
@@ -148,7 +148,7 @@ import Testing
         #expect(board.control.value(.enabled) == 1 && board.control.value(.version) == 2)
         #expect(board.control.value(.enabledUntilMs) == Self.at(5).milliseconds)
         #expect(board.overrides[0].value(.word) == 0)
-        #expect(board.overrides[1].value(.word) == MirrorOverride.onAt(100_000_000).word)
+        #expect(board.overrides[1].value(.word) == MirrorOverride.rate(100_000_000).word)
         #expect(board.overrides[1].value(.untilMs) == Self.at(2).milliseconds)
     }
 

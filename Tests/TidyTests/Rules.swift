@@ -63,7 +63,8 @@ extension Rule {
             "CoreLoop", "HTTP", "TLS", "Upstream", "Mirror", "Proxy", "Configuration",
         ],
         "AdminTests": [
-            "CLinux", "CoreLoop", "HTTP", "TLS", "Upstream", "Mirror", "Proxy", "Admin",
+            "CLinux", "CoreLoop", "HTTP", "TLS", "Upstream", "Mirror", "Proxy", "Configuration",
+            "Admin",
         ],
         "SimulationTests": ["CLinux", "CoreLoop", "HTTP", "TLS", "Upstream", "Mirror", "Proxy"],
         "TidyTests": [],
