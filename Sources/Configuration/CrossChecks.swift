@@ -18,6 +18,56 @@ struct CrossChecks {
         checkRoutes()
         checkUnusedTargets()
         checkUpstreams()
+        checkProviders()
+    }
+
+    /// Whoever reaches a listener uses the keys of its targets: the gateway asks for none itself.
+    private func checkOpenKeys() {
+        let routed = Set(settings.routes.map(\.target))
+        guard
+            let index = settings.targets.indices.first(where: {
+                routed.contains($0) && settings.targets[$0].provider?.keySource != nil
+            }),
+            let open = settings.listen.first(where: { listener in
+                !listener.address.isLoopback && !listener.address.isUnix
+                    && listener.tls?.clientCertificates?.isRequired != true
+            })
+        else { return }
+        findings.add(
+            .openKey, targets.places[index],
+            "whoever reaches \(quoted(open.address.text)) uses the key of "
+                + "\(settings.targets[index].id)",
+            "listen on 127.0.0.1, or ask for client_certificates")
+    }
+
+    /// What a primary's key and its API mean for the shadows.
+    private func checkProviders() {
+        checkOpenKeys()
+        for (index, shadow) in mirror.shadows.enumerated() {
+            let own = settings.targets[shadow.settings.target].provider
+            for route in settings.routes where route.lanes.contains(where: { $0.shadow == index }) {
+                guard let primary = settings.targets[route.target].provider else { continue }
+                if let own, own.dialect != primary.dialect {
+                    findings.add(
+                        .notYetSupported, shadow.place,
+                        "not yet supported by this version: a shadow that speaks another API than "
+                            + "\(settings.targets[route.target].id)",
+                        "make it a target of the same provider")
+                    break
+                }
+                let keys = ["authorization", "x-api-key", "api-key"]
+                if primary.keySource != nil,
+                    let field = shadow.settings.allowFields.first(where: keys.contains)
+                {
+                    findings.add(
+                        .conflict, shadow.place,
+                        "safety.allow_fields has \(field): \(shadow.settings.targetID) would get "
+                            + "the key of \(settings.targets[route.target].id)",
+                        "leave it out, and give the shadow a secret_key_ref of its own")
+                    break
+                }
+            }
+        }
     }
 
     private func checkAdmin() {

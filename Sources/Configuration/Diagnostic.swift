@@ -22,6 +22,7 @@ public enum DiagnosticCode: String, Sendable, CaseIterable {
     case unresolved = "E015"
     case badKeyFile = "E016"
     case adminExposed = "E017"
+    case badSecret = "E018"
 
     case neverMirrored = "W002"
     case selfMirrored = "W003"
@@ -34,6 +35,8 @@ public enum DiagnosticCode: String, Sendable, CaseIterable {
     case keyExposed = "W010"
     case unverifiedTarget = "W011"
     case certificateEnds = "W012"
+    case missingSecret = "W013"
+    case openKey = "W014"
 
     /// An E is an error, a W a warning.
     public var severity: Severity { rawValue.first == "E" ? .error : .warning }
@@ -56,6 +59,7 @@ public enum DiagnosticCode: String, Sendable, CaseIterable {
         case .unreadable: "the file cannot be read"
         case .unresolved: "a host name that cannot be resolved"
         case .badKeyFile: "a certificate, key or list of ciphers that cannot be used"
+        case .badSecret: "a provider's key that cannot be used"
         case .adminExposed: "the admin listener is reachable from other machines without a token"
         case .neverMirrored: "mirroring is configured and sends nothing"
         case .selfMirrored: "copies go to the service that answers the user"
@@ -67,6 +71,8 @@ public enum DiagnosticCode: String, Sendable, CaseIterable {
         case .withoutEffect: "a setting that nothing acts on"
         case .keyExposed: "a key file that every user of the machine can read"
         case .unverifiedTarget: "a target whose certificate is not checked"
+        case .missingSecret: "a provider's key that is not set"
+        case .openKey: "a provider's key that everyone on the network can use"
         case .certificateEnds: "a certificate that has ended, ends soon, or is not valid yet"
         }
     }

@@ -42,6 +42,7 @@ struct KeyFileChecks {
     // MARK: Files
 
     private mutating func check(_ use: KeyFileUse) {
+        if case .variable(let variable) = use { return checkVariable(variable) }
         let texts = use.files.map { read($0, isKey: isKey($0, use)) }
         guard texts.allSatisfy({ $0 != nil }) else { return }
         do throws(TLSFault) {
@@ -50,6 +51,8 @@ struct KeyFileChecks {
                 try checkPair(certificate, texts[0]!, key, texts[1]!)
             case .authorities: try Certificate.checkAuthorities(texts[0]!)
             case .ocsp: try Certificate.checkOCSP(texts[0]!)
+            case .secret(let file): checkSecret(texts[0]!, quoted(file.name), file.place)
+            case .variable: break
             }
         } catch {
             let file = use.files[0]
@@ -58,7 +61,32 @@ struct KeyFileChecks {
     }
 
     private func isKey(_ file: NamedFile, _ use: KeyFileUse) -> Bool {
-        if case .pair(_, let key) = use { return key == file }
+        switch use {
+        case .pair(_, let key): return key == file
+        case .secret: return true
+        default: return false
+        }
+    }
+
+    /// Reads a provider's key from the environment. Nothing there is no error: keys come with the
+    /// place that a gateway runs at, its configuration is checked elsewhere.
+    private mutating func checkVariable(_ variable: NamedFile) {
+        guard let value = getenv(variable.name), value.pointee != 0 else {
+            return add(
+                .missingSecret, variable.place,
+                "the environment has no \(quoted(variable.name)): requests to this target get 503",
+                "set it before umbra gateway run")
+        }
+        let bytes = Array(UnsafeRawBufferPointer(start: value, count: strlen(value)))
+        if checkSecret(bytes, "the value of \(quoted(variable.name))", variable.place) {
+            files[ProviderSettings.KeySource.variable(variable.name).keyFileName] = bytes
+        }
+    }
+
+    @discardableResult
+    private mutating func checkSecret(_ bytes: [UInt8], _ what: String, _ place: Place) -> Bool {
+        if ProviderKey(bytes) != nil { return true }
+        add(.badSecret, place, "\(what) is no key: one word of printable ASCII is")
         return false
     }
 

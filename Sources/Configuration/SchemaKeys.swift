@@ -148,14 +148,30 @@ extension Schema {
                 "app",
                 "What routes and traffic_mirror call it. Required."),
             SchemaKey(
-                "providers.targets[].provider", .choice(["http"]), "http", "http",
-                "What kind of service it is."),
+                "providers.targets[].provider", .choice(["http", "openai", "anthropic"]), "http",
+                "openai",
+                "What kind of service it is; openai is everything that speaks its API."),
             SchemaKey(
                 "providers.targets[].base_url",
                 .text("http://HOST[:PORT][/PATH], https://…, or http+unix://PATH"),
                 "–",
                 "\"http://127.0.0.1:9001\"",
-                "Where it is; PATH is put before each request's path. Required."
+                "Where it is; PATH is put before each request's path. Required for http, "
+                    + "else the provider's own."
+            ),
+            SchemaKey(
+                "providers.targets[].secret_key_ref", .mapping, "–", "{env: OPENAI_API_KEY}",
+                "The key that openai or anthropic gets in the place of the client's; env or file."),
+            SchemaKey(
+                "providers.targets[].secret_key_ref.env",
+                .text("the name of an environment variable"), "–", "OPENAI_API_KEY",
+                "The gateway's own variable; while it is not set, requests get 503."),
+            SchemaKey(
+                "providers.targets[].secret_key_ref.file", .text("the path of a file"), "–",
+                "/run/secrets/openai", "A file with the key and nothing else."),
+            SchemaKey(
+                "providers.targets[].annotate_provider", .boolean, "true", "false",
+                "Whether chat answers that are not streamed tell who gave them: a member provider."
             ),
         ] + targetTLS
 
@@ -328,8 +344,6 @@ extension Schema {
         LaterKey("audit-logger", "the audit log"),
         LaterKey("event_log", "the event log"),
         LaterKey("providers.traffic_mirror", "the form with traffic_mirror under providers"),
-        LaterKey("providers.targets[].secret_key_ref", "keys of LLM providers"),
-        LaterKey("providers.targets[].annotate_provider", "LLM providers"),
         LaterKey("traffic_mirror.mirror_target", "the form with mirror_target"),
         LaterKey("traffic_mirror.model_mapping", "the mapping of models"),
         LaterKey("traffic_mirror.compare_metrics", "the comparison of answers"),

@@ -13,11 +13,16 @@ enum KeyFileUse: Sendable, Equatable {
     case pair(certificate: NamedFile, key: NamedFile)
     case authorities(NamedFile)
     case ocsp(NamedFile)
+    /// A provider's key.
+    case secret(NamedFile)
+    /// The same in a variable of the environment; the name is the target's.
+    case variable(NamedFile)
 
     var files: [NamedFile] {
         switch self {
         case .pair(let certificate, let key): [certificate, key]
-        case .authorities(let file), .ocsp(let file): [file]
+        case .authorities(let file), .ocsp(let file), .secret(let file): [file]
+        case .variable: []
         }
     }
 }

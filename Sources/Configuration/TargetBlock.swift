@@ -45,7 +45,7 @@ struct TargetBlock {
     }
 
     private mutating func add(_ section: Section, _ findings: Findings) {
-        let isKnown = checkProvider(section, findings)
+        let kind = readKind(section, findings)
         let id = readID(section, findings)
         let urlPlace: Place
         var target = TargetSettings(id: id ?? "", authority: "", host: "", port: 0)
@@ -68,35 +68,38 @@ struct TargetBlock {
             } catch {
                 findings.add(error, place)
             }
+        } else if !section.has("base_url"), let url = kind.flatMap(ProviderBlock.baseURL) {
+            urlPlace = section.place
+            do throws(TextFault) {
+                target = try BaseURL.read(url, id: id ?? "")
+            } catch {
+                findings.add(error, section.place)
+            }
         } else {
             urlPlace = section.place
-            // Those of later versions know their own.
-            if isKnown, !section.has("base_url") {
+            if kind != nil, !section.has("base_url") {
                 findings.add(
                     .missingKey, section.place("base_url"), "required", "write http://HOST:PORT")
             }
         }
         upstream.read(into: &target)
+        target.provider = ProviderBlock.read(section, kind: kind, &files, findings)
         if let tls = TLSBlock.target(section, &target, findings) { files += tls }
         if let id { indices[id] = settings.count }
         settings.append(target)
         places.append(urlPlace)
     }
 
-    /// False where the entry is of another kind than this version knows, which is reported.
-    private func checkProvider(_ section: Section, _ findings: Findings) -> Bool {
-        guard let (kind, place) = section.text("provider"), kind != "http" else { return true }
-        if ["openai", "anthropic"].contains(kind) {
-            findings.add(
-                .notYetSupported, place, "not yet supported by this version: provider \(kind)",
-                "write provider: http")
-            return false
-        }
-        let near = NearestName.of(kind, in: ["http", "openai", "anthropic"]).map {
-            "did you mean \($0)?"
-        }
-        findings.add(.unknownKind, place, "unknown kind \(quoted(kind))", near ?? "write http")
-        return false
+    /// The kind of service; nil and a report where there is no such kind.
+    private func readKind(_ section: Section, _ findings: Findings) -> String? {
+        guard let (kind, place) = section.text("provider") else { return "http" }
+        let kinds = ["http", "openai", "anthropic"]
+        if kinds.contains(kind) { return kind }
+        let near = NearestName.of(kind, in: kinds).map { "did you mean \($0)?" }
+        findings.add(
+            .unknownKind, place, "unknown kind \(quoted(kind))",
+            near ?? "write http, openai or anthropic")
+        return nil
     }
 
     private func readID(_ section: Section, _ findings: Findings) -> String? {

@@ -1,4 +1,5 @@
 public import HTTP
+public import Upstream
 
 /// How the end of a copy's content is said.
 public enum CopyFraming: Equatable, Sendable {
@@ -28,12 +29,22 @@ public final class Sanitizer {
     private let folded: UnsafeMutableRawBufferPointer
     private let pathPrefix: [UInt8]
     private let authority: [UInt8]
+    /// The shadow has a name of its own, and a key.
+    private let ownsHost: Bool
+    private let keyLine: [UInt8]
     private let verdicts = NameVerdicts()
 
     /// - Parameters:
     ///   - pathPrefix: put before each target, without its closing slash.
     ///   - authority: the value of Host for copies that have none (HTTP/1.0).
-    public init(settings: ShadowSettings, pathPrefix: String, authority: String) {
+    ///   - provider: how the shadow is spoken to where it is an LLM provider's: by its own name,
+    ///     whatever the client called the primary, and with its own key.
+    public init(
+        settings: ShadowSettings, pathPrefix: String, authority: String,
+        provider: ProviderSettings? = nil
+    ) {
+        ownsHost = provider != nil
+        keyLine = Array((provider?.keyLine ?? "").utf8)
         let limits = HeadLimits(
             headBytesMax: ShadowLimits.copyHeadBytesMax,
             fieldsMax: ShadowLimits.copyFieldsMax,
@@ -71,12 +82,13 @@ public final class Sanitizer {
         writer.append(byte: 0x20)
         writeTarget(head, leavingOut: primaryPrefixBytes, to: &writer)
         writer.append(" HTTP/1.1\r\n")
-        if !request.hasHost {
+        if !request.hasHost || ownsHost {
             writer.append("Host: ")
             authority.withUnsafeBytes { writer.append($0) }
             writer.append("\r\n")
         }
         write(request.fields, of: head, keepsTrailer: framing == .chunked, to: &writer)
+        keyLine.withUnsafeBytes { writer.append($0) }
         switch framing {
         case .none: break
         case .length(let length):
@@ -173,7 +185,7 @@ public final class Sanitizer {
     {
         if field.isHopByHop { return false }
         switch field.known {
-        case .host: return true
+        case .host: return !ownsHost
         case .contentLength, .transferEncoding, .expect, .umbraShadow: return false
         case .traceparent, .tracestate: return false
         case .trailer: return keepsTrailer

@@ -15,6 +15,8 @@ struct ShadowState {
     let latency: Histogram
     let addresses: UnsafeMutablePointer<SocketAddress>
     private(set) var addressCount: Int
+    /// Without the key that it asks for, it would only say so, again and again: it has no address.
+    private let lacksKey: Bool
     /// Moves on with each new list: a connection of an older one carries no further copy.
     private(set) var addressList: UInt32 = 0
     /// The index of its target.
@@ -44,12 +46,15 @@ struct ShadowState {
         connectTimeoutMs = min(ShadowLimits.connectTimeoutMsMax, max(1, settings.timeoutMs))
         answerBytesMax = settings.answerBytesMax
         sanitizer = Sanitizer(
-            settings: settings, pathPrefix: target.pathPrefix, authority: target.authority)
+            settings: settings, pathPrefix: target.pathPrefix,
+            authority: target.provider == nil ? target.authority : target.plainAuthority,
+            provider: target.provider)
         self.gauges = gauges
         self.latency = latency
         self.security = security
         self.target = settings.target
-        addressCount = min(target.addresses.count, UpstreamLimits.addressesMax)
+        lacksKey = target.provider?.lacksKey == true
+        addressCount = lacksKey ? 0 : min(target.addresses.count, UpstreamLimits.addressesMax)
         addresses = .allocate(capacity: UpstreamLimits.addressesMax)
         addresses.initialize(from: target.addresses, count: addressCount)
         breaker = Breaker(
@@ -66,7 +71,7 @@ struct ShadowState {
     /// Takes another list of addresses; false where it is the one that it has.
     mutating func takeAddresses(_ list: [SocketAddress]) -> Bool {
         let former = UnsafeBufferPointer(start: addresses, count: addressCount)
-        guard !list.elementsEqual(former) else { return false }
+        guard !lacksKey, !list.elementsEqual(former) else { return false }
         addressCount = min(list.count, UpstreamLimits.addressesMax)
         addresses.initialize(from: list, count: addressCount)
         preferredAddress = 0

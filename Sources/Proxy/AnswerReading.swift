@@ -2,6 +2,7 @@ import CLinux
 import CoreLoop
 import HTTP
 import Mirror
+import Providers
 import TLS
 import Upstream
 
@@ -165,6 +166,11 @@ extension ProxyWorker {
         case .complete(let headBytes):
             upstream.pointee.seen = 0
             if answerHead.isInterim { return passInterim(slot, client, base, headBytes) }
+            if clients[client].pointee.flags.contains(.annotated) {
+                annotationPlace = findAnnotationPlace(slot, client, bytes, headBytes: headBytes)
+                // The head tells the length: it waits until that is known.
+                if annotationPlace == .unknown { return false }
+            }
             if !judgeAnswer(slot, client) { return false }
             if answerHead.status == 101 { return beginTunnel(slot, client, base, headBytes) }
             return beginAnswer(slot, client, base, headBytes)
@@ -281,6 +287,13 @@ extension ProxyWorker {
             form.isChunked = !flags.contains(.http10)
             clients[client].pointee.flags.insert(form.isChunked ? .rechunked : .closeAfter)
         }
+        if flags.contains(.annotated), case .at = annotationPlace, case .length = answerHead.framing
+        {
+            let count = UInt64(
+                forwarding.annotation(ofRoute: Int(clients[client].pointee.route)).count)
+            upstream.pointee.bodyLeft += count
+            form.contentLength = upstream.pointee.bodyLeft
+        }
         // An answer before the request's end: what is left of the request is not waited for.
         if !flags.contains(.requestRead) { clients[client].pointee.flags.insert(.closeAfter) }
         form.closes = clients[client].pointee.flags.contains(.closeAfter)
@@ -293,12 +306,16 @@ extension ProxyWorker {
             upstreamFailed(slot, .noMemory)
             return false
         }
+        var taken = headBytes
+        if flags.contains(.annotated), case .at(let place) = annotationPlace {
+            taken = putAnnotation(client, base, headBytes: headBytes, at: place)
+        }
         upstream.pointee.flags.insert(.answerBegun)
         slices.clear(&upstream.pointee.replay, blocks)
         clients[client].pointee.flags.insert(.answerBegun)
         clients[client].pointee.status = UInt16(answerHead.status)
         if let head {
-            upstream.pointee.inStart += UInt32(headBytes)
+            upstream.pointee.inStart += UInt32(taken)
             let isLive = passAnswerBuffered(slot, client, head: head)
             blocks.release(head.slot)
             return isLive
@@ -306,7 +323,7 @@ extension ProxyWorker {
         for place in 0..<parts! { batch.add(headParts[place], blocks) }
         let isSent = sendToClient(client)
         releaseHead(parts!)
-        guard isSent, consumeAnswer(slot, headBytes) else { return false }
+        guard isSent, consumeAnswer(slot, taken) else { return false }
         return passAnswerBuffered(slot, client)
     }
 

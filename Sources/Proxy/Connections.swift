@@ -54,6 +54,8 @@ struct ClientFlags: OptionSet, BitwiseCopyable {
     static let retried = ClientFlags(rawValue: 1 << 19)
     /// The handshake ended while the worker drains: one request is still waited for.
     static let late = ClientFlags(rawValue: 1 << 20)
+    /// A chat whose answer is to tell who gave it.
+    static let annotated = ClientFlags(rawValue: 1 << 21)
 }
 
 /// One client's connection and the exchange on it. Requests of one connection are served one

@@ -12,6 +12,7 @@ final class Forwarding {
     private struct Target {
         let authority: PreparedBytes
         let pathPrefix: PreparedBytes
+        let provider: ProviderFields?
     }
 
     private struct Rewrite {
@@ -52,7 +53,8 @@ final class Forwarding {
             (targets + index).initialize(
                 to: Target(
                     authority: PreparedBytes(target.authority),
-                    pathPrefix: PreparedBytes(target.pathPrefix)))
+                    pathPrefix: PreparedBytes(target.pathPrefix),
+                    provider: ProviderFields(target)))
         }
         routeTargets = .allocate(capacity: settings.routes.count)
         rewrites = .allocate(capacity: settings.routes.count)
@@ -94,6 +96,22 @@ final class Forwarding {
     /// Bytes that stand before the path in what the route's target gets.
     func prefixBytes(ofRoute route: Int) -> Int { targets[routeTargets[route]].pathPrefix.count }
 
+    /// Whether the route's target has to have a key and has none.
+    func lacksKey(ofRoute route: Int) -> Bool {
+        targets[routeTargets[route]].provider?.lacksKey ?? false
+    }
+
+    /// Whether the answer to a request gets a member that tells who gave it, and which.
+    func annotates(_ head: RequestHead, _ bytes: UnsafeRawPointer, route: Int) -> Bool {
+        targets[routeTargets[route]].provider?.annotates(head, bytes) ?? false
+    }
+
+    /// That member with its comma; empty where there is none.
+    func annotation(ofRoute route: Int) -> UnsafeRawBufferPointer {
+        targets[routeTargets[route]].provider?.annotation.buffer
+            ?? UnsafeRawBufferPointer(start: nil, count: 0)
+    }
+
     // MARK: Requests
 
     /// Writes the head for the upstream. `bytes` is what `head` was parsed from, `headBytes` its
@@ -111,7 +129,9 @@ final class Forwarding {
         let isAbsolute = head.targetForm == .absolute
         if isAbsolute { left |= FieldName.host.bit }
         let present = head.fields.present
-        if isAbsolute || !head.hasHost {
+        if let provider = target.provider {
+            writer.append(provider.hostLine.buffer)
+        } else if isAbsolute || !head.hasHost {
             writer.append("Host: ")
             if head.authority.isEmpty {
                 writer.append(target.authority.buffer)
@@ -120,7 +140,12 @@ final class Forwarding {
             }
             writer.append("\r\n")
         }
-        if transport.namesClients {
+        if let provider = target.provider {
+            // What comes back compressed could not be told apart.
+            provider.copyFields(
+                head.fields, bytes, leavingOut: left, transport,
+                leavingOutEncoding: provider.annotates(head, bytes), &writer)
+        } else if transport.namesClients {
             transport.copyFields(head.fields, bytes, leavingOut: left, &writer)
             transport.writeSubject(tls, entry, &writer)
         } else {
@@ -133,7 +158,7 @@ final class Forwarding {
             writer.append(decimal: UInt64(max(0, hops - 1)))
             writer.append("\r\n")
         }
-        writeOrigin(head, bytes, peer, plan, &writer)
+        if target.provider == nil { writeOrigin(head, bytes, peer, plan, &writer) }
         if trace { writeTrace(&writer) }
         if present & FieldName.xRequestID.bit == 0 { writeRequestID(&writer) }
         writer.append(head.versionMinor == 0 ? viaLine10.buffer : viaLine.buffer)
@@ -279,6 +304,8 @@ final class Forwarding {
         /// The entry of `listen` that the client came in by, where it speaks TLS; -1 for plain.
         var secureEntry = -1
         var wallMs: UInt64 = 0
+        /// In the place of the upstream's Content-Length.
+        var contentLength: UInt64?
     }
 
     /// Writes the head for the client.
@@ -290,8 +317,14 @@ final class Forwarding {
         writer.append("HTTP/1.1")
         // Behind the version the line is passed on as it came.
         writer.append(UnsafeRawBufferPointer(start: bytes + 8, count: lineEnd - 8))
-        copyFields(head.fields, bytes, headBytes: headBytes, leavingOut: 0, &writer)
+        let left = form.contentLength == nil ? 0 : FieldName.contentLength.bit
+        copyFields(head.fields, bytes, headBytes: headBytes, leavingOut: left, &writer)
         if !form.isInterim {
+            if let length = form.contentLength {
+                writer.append("Content-Length: ")
+                writer.append(decimal: length)
+                writer.append("\r\n")
+            }
             if form.isChunked { writer.append("Transfer-Encoding: chunked\r\n") }
             if form.secureEntry >= 0 {
                 transport.writePolicy(head.fields, bytes, form.secureEntry, &writer)

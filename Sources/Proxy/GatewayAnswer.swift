@@ -8,7 +8,7 @@ enum GatewayFault: Equatable {
     case headTimeout, bodyTimeout
     case lengthRequired, bodyTooLarge
     case connectRefused, traceRefused, plainOnTLS, hostMissing
-    case noMemory, tooManyConnections, noUpstream, upstreamSaturated
+    case noMemory, tooManyConnections, noUpstream, upstreamSaturated, keyMissing
     case upstreamRefused, upstreamReset, upstreamMalformed, upstreamConnectTimeout, upstreamTimeout
     case upstreamTLSFailed
 
@@ -21,7 +21,7 @@ enum GatewayFault: Equatable {
         case .bodyTooLarge: 413
         case .connectRefused: 501
         case .traceRefused: 405
-        case .noMemory, .tooManyConnections, .noUpstream, .upstreamSaturated: 503
+        case .noMemory, .tooManyConnections, .noUpstream, .upstreamSaturated, .keyMissing: 503
         case .upstreamRefused, .upstreamReset, .upstreamMalformed, .upstreamTLSFailed: 502
         case .upstreamConnectTimeout, .upstreamTimeout: 504
         }
@@ -42,6 +42,7 @@ enum GatewayFault: Equatable {
         case .tooManyConnections: "The gateway has as many connections as it takes."
         case .noUpstream: "No endpoint of the upstream can be used, or none has an address."
         case .upstreamSaturated: "Every endpoint has as many connections as it may."
+        case .keyMissing: "The gateway has no key for this provider."
         case .upstreamRefused: "The upstream refused the connection."
         case .upstreamReset: "The upstream closed the connection before it answered."
         case .upstreamMalformed: "The upstream's answer is malformed."
@@ -66,6 +67,7 @@ enum GatewayFault: Equatable {
         case .tooManyConnections: "too_many_connections"
         case .noUpstream: "no_upstream"
         case .upstreamSaturated: "upstream_saturated"
+        case .keyMissing: "key_missing"
         case .upstreamRefused: "upstream_refused"
         case .upstreamReset: "upstream_reset"
         case .upstreamMalformed: "upstream_malformed"

@@ -11,6 +11,10 @@ public enum ProxyLimits {
     public static let headPartsMax = 64
     /// Reads that one connection may do in one turn before the others get theirs.
     public static let relayRoundsPerTurnMax = 2
+    /// The size line of a chunk that the gateway looks at: 13 digits and CRLF.
+    static let chunkLineBytesMax = 15
+    /// White space in front of an answer's first member that is waited for.
+    static let annotationLookMax = 64
     /// Bytes that may wait for a peer that reads slowly; then we stop reading for it.
     public static let queuedBytesMax = 512 << 10
     /// And at most this share of the blocks that are free: slow readers in any number leave some to

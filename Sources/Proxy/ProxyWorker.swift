@@ -2,6 +2,7 @@ import CLinux
 public import CoreLoop
 import HTTP
 public import Mirror
+import Providers
 import TLS
 import Upstream
 
@@ -85,6 +86,8 @@ public final class ProxyWorker {
     /// The time at the turn's start.
     var now: Instant
     var wallMs: UInt64 = 0
+    /// Of the answer whose head is parsed, where it is to tell who gave it.
+    var annotationPlace = ProviderAnnotation.Place.nowhere
     var nextTrim: UInt64 = 0
     private let isClockMoved: Bool
     /// Whether any listener redirects to https.

@@ -250,6 +250,14 @@ extension ProxyWorker {
             answerHere(slot, bytes, headBytes: headBytes)
             return
         }
+        if forwarding.annotates(head, bytes, route: route) {
+            client.pointee.flags.insert(.annotated)
+        }
+        if forwarding.lacksKey(ofRoute: route) {
+            consumeHead(slot, headBytes)
+            gatewayAnswer(slot, .keyMissing)
+            return
+        }
         forward(slot, bytes, headBytes: headBytes, route: route)
     }
 

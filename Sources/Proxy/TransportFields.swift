@@ -63,7 +63,7 @@ struct TransportFields {
 
     /// Whether a field's name is one of the subject's. `_` counts as `-`: to programs that get
     /// fields as environment variables (RFC 3875 §4.1.18) they are the same.
-    private func isSubject(_ start: UnsafeRawPointer, _ length: Int) -> Bool {
+    func isSubject(_ start: UnsafeRawPointer, _ length: Int) -> Bool {
         for place in 0..<nameCount where names[place].count == length {
             let name = names[place].start
             var isSame = true

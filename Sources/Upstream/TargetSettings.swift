@@ -13,6 +13,8 @@ public struct TargetSettings: Sendable, Equatable {
     public var endpoints: [EndpointSettings]
     /// How an `https` target is spoken to; nil for a plain one.
     public var tls: ClientTLSSettings?
+    /// Whose API it speaks; nil for a plain HTTP service.
+    public var provider: ProviderSettings?
     /// Who gets the next request.
     public var balance = BalancePolicy.roundRobin
     /// Active checks; nil is none.
@@ -42,6 +44,12 @@ public struct TargetSettings: Sendable, Equatable {
 
     /// The first endpoint's: what a request without a Host field gets.
     public var authority: String { endpoints[0].authority }
+    /// The same without a port that its scheme has anyway: some providers take no other.
+    public var plainAuthority: String {
+        let standard = tls == nil ? ":80" : ":443"
+        return authority.hasSuffix(standard)
+            ? String(authority.dropLast(standard.utf8.count)) : authority
+    }
     /// The first endpoint's host.
     public var host: String { endpoints[0].host }
     /// The first endpoint's port.

@@ -63,4 +63,6 @@ public enum UpstreamLimits {
     public static let dnsRetryMsMax = 30_000
     /// Stack of the thread that asks the system.
     public static let resolverStackBytes = 1 << 20
+    /// Longest key of a provider.
+    public static let keyBytesMax = 4_096
 }

@@ -70,7 +70,7 @@ enum RoleCommand {
     private static func runWorker(_ index: Int, _ launch: Launch, listeners: Int32)
         throws(SystemError)
     {
-        let settings = launch.settings
+        var settings = launch.settings
         let board = try mapBoard(launch)
         GatewayLog.count(in: board.workerProcesses[index])
         pin(index, launch)
@@ -93,7 +93,7 @@ enum RoleCommand {
         // Read before the file is opened: a rotation in between has it opened twice.
         var rotations = board.supervisor.value(.logRotations)
         let log = try openLog(settings, board.workers[index].counters)
-        let security = try Secrets.forWorker(settings)
+        let security = try Secrets.forWorker(&settings)
         let worker = try ProxyWorker(
             settings: settings, security: security, index: index, board: board,
             memory: blocks.base, memoryFD: blocks.fd, tap: tap,
@@ -206,7 +206,7 @@ enum RoleCommand {
     // MARK: Shadow
 
     private static func runShadow(_ index: Int, _ launch: Launch) throws(SystemError) {
-        let settings = launch.settings
+        var settings = launch.settings
         let board = try mapBoard(launch)
         GatewayLog.count(in: board.shadowProcesses[index])
         setpriority(
@@ -232,6 +232,7 @@ enum RoleCommand {
                     blocks: UnsafeRawPointer(blocks),
                     blockBytes: runtime.blockBytes, blockCount: runtime.blocksPerWorker))
         }
+        let security = Secrets.forShadow(&settings)
         let firstCap = RoleFD.firstPair + 2 * Int32(workers.count)
         var caps: [QPSCap] = []
         for (place, shadow) in settings.shadows.enumerated() {
@@ -243,7 +244,7 @@ enum RoleCommand {
         let worker = try ShadowWorker(
             process: index, epoch: board.mirror.shadowEpochs[index].acquired, links: links,
             shadows: settings.shadows,
-            targets: settings.targets, caps: caps, security: Secrets.forShadow(settings),
+            targets: settings.targets, caps: caps, security: security,
             board: board.mirror, upstreams: board.upstreams,
             wakeFD: RoleFD.wake, now: .now(), seed: randomSeed())
         limitMemory(settings.runtime.shadowMemoryBytes)

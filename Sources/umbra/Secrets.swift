@@ -67,7 +67,11 @@ final class Secrets {
 
     /// Files of the targets that copies go to. A primary's are not among them.
     private static func shadowFiles(_ settings: GatewaySettings) -> [String] {
-        settings.shadows.flatMap { settings.targets[$0.target].tls?.files ?? [] }
+        settings.shadows.flatMap { shadow -> [String] in
+            let target = settings.targets[shadow.target]
+            let key = target.provider?.keySource.map { [$0.keyFileName] } ?? []
+            return (target.tls?.files ?? []) + key
+        }
     }
 
     /// Files of the https targets that are checked.
@@ -85,9 +89,10 @@ final class Secrets {
     // MARK: In the roles
 
     /// The contexts of a worker. The files' text is gone afterwards.
-    static func forWorker(_ settings: GatewaySettings) throws(SystemError) -> Security {
+    static func forWorker(_ settings: inout GatewaySettings) throws(SystemError) -> Security {
         var files = takeFiles()
         defer { files.wipe() }
+        giveKeys(to: &settings, files)
         let page = try RoleCommand.mapForEver(
             RoleFD.ticketKeys, TicketKeys.byteCount, writable: false)
         var security = Security()
@@ -100,9 +105,10 @@ final class Secrets {
     }
 
     /// The contexts of a shadow process, by target; nil for those that get no copies.
-    static func forShadow(_ settings: GatewaySettings) -> [ClientContext?] {
+    static func forShadow(_ settings: inout GatewaySettings) -> [ClientContext?] {
         var files = takeFiles()
         defer { files.wipe() }
+        giveKeys(to: &settings, files)
         let shadows = Set(settings.shadows.map(\.target))
         return settings.targets.enumerated().map { index, target in
             shadows.contains(index) ? client(target, files) : nil
@@ -114,6 +120,16 @@ final class Secrets {
         var files = takeFiles()
         defer { files.wipe() }
         return settings.targets.map { $0.health == nil ? nil : client($0, files) }
+    }
+
+    /// A key that is not there leaves its target without one, which then gets no requests.
+    private static func giveKeys(to settings: inout GatewaySettings, _ files: KeyFiles) {
+        for index in settings.targets.indices {
+            guard let source = settings.targets[index].provider?.keySource else { continue }
+            settings.targets[index].provider?.key = files[source.keyFileName].flatMap {
+                ProviderKey($0)
+            }
+        }
     }
 
     private static func takeFiles() -> KeyFiles {

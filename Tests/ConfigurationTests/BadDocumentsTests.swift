@@ -326,17 +326,35 @@ struct Fault: Sendable, CustomTestStringConvertible {
             "providers: {targets: [{id: a, provider: htttp, base_url: http://a}]}", .unknownKind,
             "providers.targets[0].provider", 1, "did you mean http?"),
         Fault(
-            "providers: {targets: [{id: a, provider: anthropic}]}", .notYetSupported,
-            "providers.targets[0].provider", 1, "provider anthropic"),
+            "providers: {targets: [{id: a, provider: antropic}]}", .unknownKind,
+            "providers.targets[0].provider", 1, "did you mean anthropic?"),
         Fault(
-            "providers: {targets: [{id: a, provider: openai, base_url: http://a}]}",
-            .notYetSupported, "providers.targets[0].provider", 1, "provider openai"),
+            "providers: {targets: [{id: a, provider: openai, secret_key_ref: {}}]}",
+            .missingKey, "providers.targets[0].secret_key_ref.env", 1, "required"),
+        Fault(
+            "providers: {targets: [{id: a, provider: openai, secret_key_ref: {env: \"A=B\"}}]}",
+            .wrongType, "providers.targets[0].secret_key_ref.env", 1, "no name"),
+        Fault(
+            "providers: {targets: [{id: a, provider: openai, secret_key_ref: {file: \"\"}}]}",
+            .wrongType, "providers.targets[0].secret_key_ref.file", 1, "names no file"),
+        Fault(
+            "providers: {targets: [{id: a, provider: openai, secret_key_ref: {env: A, file: b}}]}",
+            .conflict, "providers.targets[0].secret_key_ref.env", 1, "beside file"),
         Fault(
             "providers: {targets: [{id: a, base_ur: http://a, base_url: http://a}]}", .unknownKey,
             "providers.targets[0].base_ur", 1, "did you mean base_url?"),
         Fault(
             "providers: {targets: [{id: a, base_url: http://a, secret_key_ref: {env: A}}]}",
-            .notYetSupported, "providers.targets[0].secret_key_ref", 1, "keys"),
+            .conflict, "providers.targets[0].secret_key_ref", 1, "has none"),
+        Fault(
+            "providers: {targets: [{id: a, provider: openai}, {id: b, provider: anthropic}]}\n"
+                + "traffic_mirror: {shadow: b}",
+            .notYetSupported, "traffic_mirror.shadow", 2, "another API"),
+        Fault(
+            "providers: {targets: [{id: a, provider: openai, secret_key_ref: {env: A}}, "
+                + "{id: b, provider: openai}]}\n"
+                + "traffic_mirror: {shadow: b, safety: {allow_fields: [authorization]}}",
+            .conflict, "traffic_mirror.shadow", 2, "would get the key of a"),
         Fault(
             "providers: {targets: [{id: a, base_url: http://a}], traffic_mirror: {}}",
             .notYetSupported, "providers.traffic_mirror", 1, "under providers"),

@@ -22,6 +22,8 @@ func exampleFiles() -> [String] {
 
     @Test(arguments: exampleFiles())
     func examplesAreValidWithoutWarnings(_ file: String) {
+        // Keys come with the place that a gateway runs at.
+        for name in ["OPENAI_API_KEY", "OPENAI_API_KEY_STAGING"] { setenv(name, "sk-test", 1) }
         let result = ConfigurationReader.readFile(file)
         #expect(result.settings != nil && result.diagnostics.isEmpty, "\(LintReport.text(result))")
     }
@@ -33,9 +35,12 @@ func exampleFiles() -> [String] {
         let isSecure = path.hasPrefix("providers.targets[].tls")
         let pair = ["certificate: a.pem", "key: a.key"]
         let companions: [String: [String]] = [
-            "providers.targets[]": path.contains(".endpoints")
-                ? ["id: app"]
-                : ["id: app", "base_url: \"\(isSecure ? "https" : "http")://127.0.0.1:9001\""],
+            "providers.targets[]":
+                (path.contains(".secret_key_ref") || path.hasSuffix("annotate_provider"))
+                ? ["id: app", "provider: openai"]
+                : path.contains(".endpoints")
+                    ? ["id: app"]
+                    : ["id: app", "base_url: \"\(isSecure ? "https" : "http")://127.0.0.1:9001\""],
             "providers.targets[].endpoints[]": ["url: \"http://127.0.0.1:9001\""],
             "providers.targets[].health": ["path: /healthz"],
             "providers.targets[].tls":
@@ -110,7 +115,7 @@ func exampleFiles() -> [String] {
     func defaultsAreThoseOfTheSettings(_ key: SchemaKey) {
         let described = [
             "routes[].name", "routes[].target", "routes[].mirror.shadow", "traffic_mirror.primary",
-            "providers.targets[].retries.attempts",
+            "providers.targets[].retries.attempts", "providers.targets[].annotate_provider",
         ]
         guard !described.contains(key.path) else { return }
         let written = lint(document(key.path, key.standard))

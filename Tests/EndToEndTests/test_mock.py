@@ -3,6 +3,7 @@
 import base64
 import http.client
 import json
+import os
 import socket
 import struct
 import subprocess
@@ -445,7 +446,6 @@ def test_who_leaves_is_forgotten_and_who_stays_is_served(openai_mock, gpt):
 
 
 def test_help():
-    import os
     for words in (["--help"], ["openai", "--help"]):
         done = subprocess.run([os.environ["UMBRA_BIN"], "mock", *words], capture_output=True,
                               text=True, check=True)

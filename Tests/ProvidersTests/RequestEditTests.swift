@@ -42,29 +42,27 @@ import Testing
         #expect(edited.map { String(decoding: $0, as: UTF8.self) } == wanted)
     }
 
-    static let annotated: [(String, String)] = [
-        (#"{"a":1}"#, #"{"provider":"p","a":1}"#),
-        (" \n{\n \"a\": 1.0 }\n", " \n{\n \"provider\":\"p\",\"a\": 1.0 }\n"),
-        ("{}", "{               }"), ("[1]", "               [1]"),
-        ("<html>", "               <html>"), ("", "               "), (" {", " {               "),
+    static let annotated: [(String, String?)] = [
+        (#"{"a":1}"#, #"{"provider":"p\"","a":1}"#),
+        (" \n{\n \"a\": 1.0 }\n", " \n{\n \"provider\":\"p\\\"\",\"a\": 1.0 }\n"),
+        ("{}", nil), ("[1]", nil), ("<html>", nil), ("", nil), (" { ", nil), ("{{\"a\":1}}", nil),
     ]
 
-    /// Whole and at every split: the same answer, and always as many bytes longer.
-    @Test(arguments: annotated) func annotates(_ given: String, _ wanted: String) {
+    /// The place is told as soon as it can be, and is the same however much has come.
+    @Test(arguments: annotated) func annotates(_ given: String, _ wanted: String?) {
         let bytes = Array(given.utf8)
-        for split in 0...bytes.count {
-            var annotation = ProviderAnnotation(provider: "p")
-            var seen: [UInt8] = []
-            for piece in [Array(bytes[..<split]), Array(bytes[split...])] {
-                if let place = piece.withUnsafeBytes({ annotation.next($0) }) {
-                    seen += piece[..<place.offset] + place.inserted + piece[place.offset...]
-                } else {
-                    seen += piece
-                }
-            }
-            seen += annotation.end()
-            #expect(String(decoding: seen, as: UTF8.self) == wanted, "split at \(split)")
-            #expect(seen.count == bytes.count + annotation.count)
+        let member = Array(ProviderAnnotation.member("p\"").utf8)
+        var told: ProviderAnnotation.Place?
+        for count in 0...bytes.count {
+            let place = bytes[..<count].withUnsafeBytes { ProviderAnnotation.place(in: $0) }
+            #expect(told == nil || told == place)
+            if place != .unknown { told = place }
         }
+        guard case .at(let offset)? = told else {
+            #expect(wanted == nil)
+            return
+        }
+        let made = Array(bytes[..<offset]) + member + bytes[offset...]
+        #expect(String(decoding: made, as: UTF8.self) == wanted)
     }
 }

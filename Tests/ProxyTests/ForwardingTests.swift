@@ -1,4 +1,6 @@
 import HTTP
+import Providers
+import TLS
 import Testing
 import Upstream
 
@@ -22,6 +24,59 @@ import Upstream
                     peer: Peer(address: AddressText(client)), into: &writer)
             }
         }
+    }
+
+    /// A provider gets its own name and key, and nothing that proves or tells who the client is.
+    @Test func headsForProviders() throws {
+        let client = """
+            POST /v1/chat/completions HTTP/1.1\r
+            Host: gateway.test\r
+            Authorization: Bearer theirs\r
+            X-Api-Key: theirs\r
+            X_API_KEY: theirs\r
+            api-key: theirs\r
+            Cookie: a=theirs\r
+            X-Forwarded-For: 10.9.9.9\r
+            OpenAI-Beta: x\r
+            X-Request-Id: r\r
+            Content-Length: 2\r
+            \r
+
+            """
+        func sent(_ dialect: Dialect, key: String?) throws -> String {
+            try Self.forwarded(client) { settings in
+                settings.forwarding.forwardedFor = .append
+                settings.targets[0].provider = ProviderSettings(dialect)
+                settings.targets[0].provider?.key = key.flatMap { ProviderKey(Array($0.utf8)) }
+            }
+        }
+        let plain = GatewaySettings.plain().targets[0].plainAuthority
+        #expect(
+            try sent(.openAI, key: " ours\n") == """
+                POST /v1/chat/completions HTTP/1.1\r
+                Host: \(plain)\r
+                OpenAI-Beta: x\r
+                X-Request-Id: r\r
+                Content-Length: 2\r
+                Authorization: Bearer ours\r
+                Via: 1.1 umbra\r
+                \r
+
+                """)
+        #expect(try sent(.anthropic, key: "ours").contains("\r\nx-api-key: ours\r\n"))
+        #expect(try !sent(.anthropic, key: "ours").contains("theirs"))
+        let own = try sent(.openAI, key: nil)
+        #expect(own.contains("Authorization: Bearer theirs\r\n") && !own.contains("a=theirs"))
+    }
+
+    @Test func namesWithoutTheirStandardPort() {
+        var target = TargetSettings(id: "a", authority: "api.test:443", host: "api.test", port: 443)
+        #expect(target.plainAuthority == "api.test:443")
+        target.tls = ClientTLSSettings()
+        #expect(target.plainAuthority == "api.test")
+        #expect(
+            TargetSettings(id: "a", authority: "[::1]:8080", host: "::1", port: 8080)
+                .plainAuthority == "[::1]:8080")
     }
 
     struct LineRow: Sendable, CustomTestStringConvertible {

@@ -56,11 +56,13 @@ extension Rule {
         "TLSTests": ["CLinux", "CoreLoop", "TLS"],
         "EventLogTests": ["CLinux", "CoreLoop", "EventLog"],
         "LoadTests": ["CLinux", "CoreLoop", "TLS", "Load"],
-        "UpstreamTests": ["CLinux", "CoreLoop", "Upstream"],
-        "MirrorTests": ["CLinux", "CoreLoop", "HTTP", "TLS", "Upstream", "Mirror"],
-        "ProxyTests": ["CLinux", "CoreLoop", "HTTP", "TLS", "Upstream", "Mirror", "Proxy"],
+        "UpstreamTests": ["CLinux", "CoreLoop", "Providers", "Upstream"],
+        "MirrorTests": ["CLinux", "CoreLoop", "HTTP", "Providers", "TLS", "Upstream", "Mirror"],
+        "ProxyTests": [
+            "CLinux", "CoreLoop", "HTTP", "Providers", "TLS", "Upstream", "Mirror", "Proxy",
+        ],
         "ConfigurationTests": [
-            "CoreLoop", "HTTP", "TLS", "Upstream", "Mirror", "Proxy", "Configuration",
+            "CoreLoop", "HTTP", "Providers", "TLS", "Upstream", "Mirror", "Proxy", "Configuration",
         ],
         "AdminTests": [
             "CLinux", "CoreLoop", "HTTP", "TLS", "Upstream", "Mirror", "Proxy", "Configuration",

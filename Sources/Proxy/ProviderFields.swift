@@ -1,0 +1,87 @@
+import HTTP
+import Providers
+import Upstream
+
+/// What an LLM provider gets of a request's fields: its own Host and key, and nothing that proves
+/// who the client is or where it comes from.
+struct ProviderFields {
+    /// `Host: …` with its CRLF.
+    let hostLine: PreparedBytes
+    /// The line with the target's key; empty where the client's own passes.
+    let keyLine: PreparedBytes
+    /// The member that chat answers get; empty for none.
+    let annotation: PreparedBytes
+    /// Nothing can be sent: the key that is asked for is not there.
+    let lacksKey: Bool
+
+    /// Nil for a target that is no provider.
+    init?(_ target: TargetSettings) {
+        guard let provider = target.provider else { return nil }
+        hostLine = PreparedBytes("Host: \(target.plainAuthority)\r\n")
+        keyLine = PreparedBytes(provider.keyLine)
+        annotation = PreparedBytes(
+            provider.annotates ? ProviderAnnotation.member(provider.name) : "")
+        lacksKey = provider.lacksKey
+    }
+
+    /// Cookies are for the gateway's own name, and where a client comes from is not the provider's
+    /// to know.
+    private static let leftOut =
+        FieldName.host.bit | FieldName.cookie.bit | FieldName.forwarded.bit
+        | FieldName.xForwardedFor.bit | FieldName.xForwardedProto.bit
+        | FieldName.xForwardedHost.bit
+
+    /// Copies the lines that pass. With a key of the target's own, none of the client's does.
+    func copyFields(
+        _ fields: borrowing FieldList, _ bytes: UnsafeRawPointer, leavingOut: UInt64,
+        _ transport: TransportFields, leavingOutEncoding: Bool, _ writer: inout HeadWriter
+    ) {
+        let hasKey = keyLine.count > 0
+        let left = leavingOut | Self.leftOut | (hasKey ? FieldName.authorization.bit : 0)
+        for index in 0..<fields.count {
+            let field = fields[index]
+            let name = bytes + field.name.start
+            guard !field.isHopByHop, field.known.bit & left == 0,
+                !(hasKey && Self.carriesKey(name, Int(field.name.count))),
+                !(leavingOutEncoding
+                    && Self.isName(name, Int(field.name.count), "accept-encoding")),
+                !transport.isSubject(name, Int(field.name.count))
+            else { continue }
+            writer.append(
+                UnsafeRawBufferPointer(
+                    start: bytes + field.line.start, count: Int(field.line.count)))
+        }
+        writer.append(keyLine.buffer)
+    }
+
+    /// Whether a field's name is one that providers read a key from, `_` read as `-`.
+    private static func carriesKey(_ start: UnsafeRawPointer, _ count: Int) -> Bool {
+        let names: [StaticString] = ["x-api-key", "api-key", "x-goog-api-key", "authorization"]
+        return names.contains { isName(start, count, $0) }
+    }
+
+    /// Whether a name is `name`, without case.
+    static func isName(_ start: UnsafeRawPointer, _ count: Int, _ name: StaticString) -> Bool {
+        guard count == name.utf8CodeUnitCount else { return false }
+        for index in 0..<count {
+            var byte = start.load(fromByteOffset: index, as: UInt8.self)
+            if byte == UInt8(ascii: "_") { byte = UInt8(ascii: "-") }
+            if byte &- 0x41 < 26 { byte |= 0x20 }
+            if byte != name.utf8Start[index] { return false }
+        }
+        return true
+    }
+
+    /// Whether a request is a chat whose answer gets the member. Wherever a base path puts it, the
+    /// path ends in the same way.
+    func annotates(_ head: RequestHead, _ bytes: UnsafeRawPointer) -> Bool {
+        guard annotation.count > 0, head.method == .post else { return false }
+        let end: StaticString = "/chat/completions"
+        let path = UnsafeRawBufferPointer(
+            start: bytes + head.path.start, count: Int(head.path.count))
+        let plain = path.prefix { $0 != UInt8(ascii: "?") }
+        guard plain.count >= end.utf8CodeUnitCount else { return false }
+        return plain.suffix(end.utf8CodeUnitCount).elementsEqual(
+            UnsafeBufferPointer(start: end.utf8Start, count: end.utf8CodeUnitCount))
+    }
+}

@@ -1,0 +1,307 @@
+"""LLM targets: the official SDKs through the gateway, whose keys they get, and nobody else's."""
+
+import json
+import os
+import re
+import subprocess
+import time
+
+import anthropic
+import openai
+import pytest
+
+from harness.gateway import settings
+from harness.mock import Mock
+
+USER = [{"role": "user", "content": "What is Kubernetes?"}]
+TOOL = {"type": "object", "properties": {"city": {"type": "string"}}}
+
+
+def llm(targets, **over):
+    class Nothing:
+        port = 1
+    config = settings(Nothing)
+    config["providers"]["targets"] = targets
+    config.update(over)
+    return config
+
+
+@pytest.fixture(scope="module")
+def mocks():
+    pair = Mock("openai", "--key", "right-o"), Mock("anthropic", "--key", "right-a")
+    yield pair
+    for mock in pair:
+        mock.stop()
+
+
+@pytest.fixture(scope="module")
+def gateway(run_gateway, mocks, tmp_path_factory):
+    key = tmp_path_factory.mktemp("keys") / "anthropic.key"
+    key.write_text("  right-a\n")
+    key.chmod(0o600)
+    return run_gateway(llm([
+        {"id": "openai", "provider": "openai", "base_url": mocks[0].url,
+         "secret_key_ref": {"env": "E2E_OPENAI_KEY"}},
+        {"id": "anthropic", "provider": "anthropic", "base_url": mocks[1].url,
+         "secret_key_ref": {"file": str(key)}},
+    ], routes=[{"match": {"path_prefix": "/v1/messages"}, "target": "anthropic"}]),
+        environment={"E2E_OPENAI_KEY": "right-o"})
+
+
+@pytest.fixture
+def gpt(gateway):
+    with openai.OpenAI(base_url=f"http://127.0.0.1:{gateway.port}/v1", api_key="the-client's-own",
+                       timeout=20) as client:
+        yield client
+
+
+@pytest.fixture
+def claude(gateway):
+    with anthropic.Anthropic(base_url=f"http://127.0.0.1:{gateway.port}",
+                             api_key="the-client's-own", timeout=20) as client:
+        yield client
+
+
+def test_chat_whole_and_streamed(gpt):
+    whole = gpt.chat.completions.create(model="gpt-4o-mini", messages=USER)
+    chunks = list(gpt.chat.completions.create(
+        model="gpt-4o-mini", messages=USER, stream=True, stream_options={"include_usage": True}))
+    text = "".join(c.choices[0].delta.content or "" for c in chunks if c.choices)
+    assert text == whole.choices[0].message.content and "kubernetes" in text
+    assert chunks[-1].usage == whole.usage
+
+
+def test_tools_vision_forms(gpt):
+    tools = [{"type": "function", "function": {"name": n, "parameters": TOOL}}
+             for n in ("get_weather", "get_time")]
+    asked = [{"role": "user", "content": "Call get_weather and get_time."}]
+    with gpt.chat.completions.stream(model="m", messages=asked, tools=tools) as stream:
+        for _ in stream:
+            pass
+        calls = stream.get_final_completion().choices[0].message.tool_calls
+    assert [c.function.name for c in calls] == ["get_weather", "get_time"]
+    parts = [{"type": "text", "text": "?"},
+             {"type": "image_url", "image_url": {"url": "data:image/png;base64," + "A" * 1_000_000}}]
+    seen = gpt.chat.completions.create(model="m", messages=[{"role": "user", "content": parts}])
+    assert seen.choices[0].message.content.startswith("I was given image/png.")
+
+
+def test_the_other_apis(gpt):
+    assert len(gpt.embeddings.create(model="text-embedding-3-small", input="a").data[0].embedding) == 1536
+    assert gpt.responses.create(model="echo", input="one two").output_text == "one two"
+    with gpt.responses.stream(model="echo", input="one two") as stream:
+        for _ in stream:
+            pass
+        assert stream.get_final_response().output_text == "one two"
+    assert gpt.completions.create(model="echo", prompt="one two", max_tokens=9).choices[0].text
+    assert gpt.models.retrieve("gpt-4o").id == "gpt-4o"
+
+
+@pytest.mark.parametrize("status", [400, 401, 404, 429, 500, 503])
+def test_errors_pass_as_they_are(gpt, status):
+    with pytest.raises(openai.APIStatusError) as error:
+        gpt.with_options(max_retries=0).chat.completions.create(
+            model=f"error-{status}", messages=USER)
+    assert error.value.status_code == status and error.value.request_id.startswith("req_")
+
+
+def test_retries_headers_and_broken_streams(gpt):
+    raw = gpt.chat.completions.with_raw_response.create(model="flaky-429", messages=USER)
+    assert raw.retries_taken == 1 and raw.headers["x-ratelimit-limit-requests"] == "10000"
+    with pytest.raises(openai.APIError, match="had an error"):
+        list(gpt.chat.completions.create(model="error-in-stream", messages=USER, stream=True))
+    # A stream that is cut must not look whole.
+    with pytest.raises(Exception, match="(?i)reset|incomplete|closed|connection"):
+        list(gpt.chat.completions.create(model="cut", messages=USER, stream=True))
+
+
+def test_messages_whole_and_streamed(claude):
+    whole = claude.messages.create(model="m", max_tokens=500, messages=USER)
+    with claude.messages.stream(model="m", max_tokens=500, messages=USER) as stream:
+        assert stream.get_final_message().content[0].text == whole.content[0].text
+    tools = [{"name": "get_weather", "input_schema": TOOL}]
+    called = claude.messages.create(model="m", max_tokens=500, tools=tools, messages=[
+        {"role": "user", "content": "Call get_weather."}])
+    assert called.content[0].input == {"city": "text"}
+    assert claude.messages.count_tokens(model="m", messages=USER).input_tokens > 3
+    with pytest.raises(anthropic.RateLimitError):
+        claude.with_options(max_retries=0).messages.create(
+            model="error-429", max_tokens=5, messages=USER)
+
+
+def test_what_a_provider_gets_of_the_client(run_gateway, origin, path):
+    gateway = run_gateway(llm([
+        {"id": "app", "provider": "openai", "base_url": f"http://127.0.0.1:{origin.port}/base",
+         "secret_key_ref": {"env": "E2E_KEY"}}]), environment={"E2E_KEY": "ours"})
+    fields = [("Authorization", "Bearer theirs"), ("X-Api-Key", "theirs"), ("api_key", "theirs"),
+              ("X_API_KEY", "theirs"), ("Cookie", "session=theirs"), ("X-Goog-Api-Key", "theirs"),
+              ("X-Forwarded-For", "10.1.2.3"), ("Forwarded", "for=10.1.2.3"),
+              ("OpenAI-Organization", "org"), ("X-Request-Id", "one")]
+    assert gateway.ask(path, fields=fields).status == 200
+    seen = origin.seen("/base" + path)[0]
+    assert seen.all("authorization") == ["Bearer ours"]
+    assert seen.all("host") == [f"127.0.0.1:{origin.port}"]
+    assert seen.get("openai-organization") == "org" and seen.get("x-request-id") == "one"
+    raw = repr(seen.fields)
+    assert "theirs" not in raw and "10.1.2.3" not in raw and "127.0.0.1'" not in raw
+
+
+def test_without_a_key_of_its_own_the_clients_passes(run_gateway, origin, path):
+    gateway = run_gateway(llm([
+        {"id": "app", "provider": "anthropic", "base_url": f"http://127.0.0.1:{origin.port}"}]))
+    assert gateway.ask(path, fields=[("x-api-key", "theirs")]).status == 200
+    seen = origin.seen(path)[0]
+    assert seen.all("x-api-key") == ["theirs"] and seen.get("authorization") is None
+
+
+ANSWER = b'{"id": "1", "object": "chat.completion", "x": 1.0, "text": "' + b"y" * 40_000 + b'"}'
+
+
+def pieces(framing, body):
+    """An answer's wire form, in pieces that are sent one by one."""
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
+    if framing == "length":
+        return [head + b"Content-Length: %d\r\n\r\n" % len(body), body[:1], body[1:]]
+    if framing == "in one":
+        return [head + b"Content-Length: %d\r\n\r\n" % len(body) + body]
+    split = 15 if framing == "chunks of 15" else len(body)
+    chunks = [body[at:at + split] for at in range(0, min(len(body), 60), split)]
+    chunks.append(body[60:] if split == 15 else b"")
+    wire = b"".join(b"%x\r\n%s\r\n" % (len(c), c) for c in chunks if c) + b"0\r\n\r\n"
+    return [head + b"Transfer-Encoding: chunked\r\n\r\n", wire[:2], wire[2:5], wire[5:]]
+
+
+@pytest.mark.parametrize("framing", ["length", "in one", "one chunk", "chunks of 15"])
+@pytest.mark.parametrize("body, annotated", [
+    (ANSWER, True), (b' \n{ "a": [1.0]}', True), (b"{}", False), (b"[1]", False),
+    (b"<html></html>", False), (b" " * 200, False)])
+def test_chat_answers_tell_who_gave_them(run_gateway, annotating, origin, framing, body, annotated):
+    path = f"/{framing.replace(' ', '-')}/{abs(hash(body))}/v1/chat/completions"
+
+    def reply(connection, request):
+        for piece in pieces(framing, body):
+            connection.sock.sendall(piece)
+            time.sleep(0.02)
+    origin.on(path, reply)
+    got = annotating.ask(path + "?x=1", method="POST", body=b"{}",
+                         fields=[("Accept-Encoding", "gzip")])
+    assert got.status == 200
+    if annotated:
+        start = body.index(b'"')
+        assert got.body == body[:start] + b'"provider":"openai",' + body[start:]
+        assert json.loads(got.body)["provider"] == "openai"
+    else:
+        assert got.body == body
+    assert origin.seen(path)[0].get("accept-encoding") is None
+    # The connection is in order afterwards, both ways.
+    assert annotating.ask("/after").status == 200
+
+
+@pytest.fixture(scope="module")
+def annotating(run_gateway, origin):
+    return run_gateway(llm([
+        {"id": "app", "provider": "openai", "base_url": f"http://127.0.0.1:{origin.port}"},
+        {"id": "quiet", "provider": "openai", "base_url": f"http://127.0.0.1:{origin.port}",
+         "annotate_provider": False}],
+        routes=[{"match": {"path_prefix": "/quiet/"}, "target": "quiet"}]))
+
+
+@pytest.mark.parametrize("path, status, kind, fields", [
+    ("/quiet/v1/chat/completions", 200, "application/json", []),
+    ("/v1/embeddings", 200, "application/json", []),
+    ("/v1/chat/completions", 400, "application/json", []),
+    ("/v1/chat/completions", 200, "text/event-stream", []),
+    ("/v1/chat/completions", 200, "application/json", [("Content-Encoding", "br")])])
+def test_other_answers_are_left_alone(annotating, origin, path, status, kind, fields):
+    body = b'{"a": 1}'
+    origin.on(path, lambda connection, request: connection.sock.sendall(
+        f"HTTP/1.1 {status} X\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n".encode()
+        + b"".join(f"{n}: {v}\r\n".encode() for n, v in fields) + b"\r\n" + body))
+    got = annotating.ask(path, method="POST", body=b"{}")
+    assert got.status == status and got.body == body
+
+
+def test_the_tutorials_third_step(gateway):
+    done = subprocess.run(
+        ["sh", "-c", f"curl -s http://127.0.0.1:{gateway.port}/v1/chat/completions "
+         "-H 'Content-Type: application/json' -d '{\"model\": \"gpt-4o-mini\", \"messages\": "
+         "[{\"role\": \"user\", \"content\": \"Explain technical debt.\"}]}'"],
+        capture_output=True, text=True, check=True)
+    reply = json.loads(done.stdout)
+    assert (reply["model"], reply["provider"]) == ("gpt-4o-mini", "openai")
+
+
+def test_a_key_that_is_not_set(run_gateway, origin, path):
+    gateway = run_gateway(llm([
+        {"id": "app", "provider": "openai", "base_url": f"http://127.0.0.1:{origin.port}",
+         "secret_key_ref": {"env": "E2E_NOT_SET"}}]))
+    reply = gateway.ask(path, method="POST", body=b"{}")
+    assert reply.status == 503
+    assert json.loads(reply.body)["error"]["code"] == "key_missing"
+    assert gateway.ask(path).status == 503
+    assert origin.seen(path) == []
+    assert re.search(r"WARN .*W013.*E2E_NOT_SET", gateway.text)
+
+
+def test_each_side_gets_its_own_key(run_gateway, origin, shadow, path):
+    def target(name, peer):
+        return {"id": name, "provider": "openai", "base_url": f"http://127.0.0.1:{peer.port}",
+                "secret_key_ref": {"env": f"E2E_KEY_{name.upper()}"}}
+    gateway = run_gateway(llm(
+        [target("prod", origin), target("staging", shadow)],
+        traffic_mirror={"primary": "prod", "shadow": "staging",
+                        "safety": {"methods": ["POST"]}}),
+        environment={"E2E_KEY_PROD": "key-of-prod", "E2E_KEY_STAGING": "key-of-staging"})
+    body = json.dumps({"model": "m", "messages": USER}).encode()
+    assert gateway.ask(path, method="POST", body=body,
+                       fields=[("Authorization", "Bearer theirs")]).status == 200
+    copy = shadow.wait_seen(path)[0]
+    original = origin.seen(path)[0]
+    assert original.all("authorization") == ["Bearer key-of-prod"]
+    assert copy.all("authorization") == ["Bearer key-of-staging"]
+    assert copy.all("host") == [f"127.0.0.1:{shadow.port}"] and copy.body == body
+    assert "key-of-prod" not in repr(copy.fields) and "theirs" not in repr(copy.fields)
+    assert "key-of" not in gateway.text
+
+
+def test_streams_are_passed_on_event_by_event(run_gateway, mocks):
+    mock = Mock("openai", "--latency-ms", "50", "--tokens-per-second", "10")
+    try:
+        gateway = run_gateway(llm([{"id": "o", "provider": "openai", "base_url": mock.url}]))
+        with openai.OpenAI(base_url=f"http://127.0.0.1:{gateway.port}/v1", api_key="k") as client:
+            times = []
+            for _ in client.chat.completions.create(
+                    model="long", messages=USER, max_tokens=8, stream=True):
+                times.append(time.monotonic())
+    finally:
+        mock.stop()
+    # 7 gaps of 100 ms: held back, they would come together.
+    assert times[-1] - times[0] > 0.5
+
+
+def test_default_urls_and_lint(tmp_path):
+    file = tmp_path / "config.yaml"
+
+    def lint(text):
+        file.write_text(text)
+        done = subprocess.run([os.environ["UMBRA_BIN"], "policy", "lint", "--file", file, "--json"],
+                              capture_output=True, text=True, check=False)
+        return done.returncode, json.loads(done.stdout)
+    code, report = lint("providers: {targets: [{id: a, provider: openai}]}\n")
+    assert code == 0 and report["valid"]
+    for text, wanted in (
+        ("providers: {targets: [{id: a, provider: opnai}]}\n", "E001"),
+        ("providers: {targets: [{id: a, provider: openai, secret_key: {env: A}}]}\n", "E002"),
+        ("providers: {targets: [{id: a, provider: openai, secret_key_ref: {file: none}}]}\n", "E014"),
+    ):
+        code, report = lint(text)
+        assert code == 2 and [e["code"] for e in report["errors"]] == [wanted]
+    code, report = lint("listen: 0.0.0.0:8080\nproviders: {targets: [{id: a, provider: openai, "
+                        "secret_key_ref: {env: HOME}}]}\n")
+    assert code == 0 and [w["code"] for w in report["warnings"]] == ["W014"]
+    key = tmp_path / "key"
+    key.write_text("two words")
+    code, report = lint("providers: {targets: [{id: a, provider: openai, "
+                        f"secret_key_ref: {{file: {key}}}}}]}}\n")
+    assert code == 2 and report["errors"][0]["code"] == "E018"
+    assert "two words" not in json.dumps(report)
