@@ -15,6 +15,9 @@ public enum ProxyLimits {
     static let chunkLineBytesMax = 15
     /// White space in front of an answer's first member that is waited for.
     static let annotationLookMax = 64
+    /// Reads of a client's heads in one turn: over TLS each may bring few bytes and cost as much as
+    /// a large one.
+    public static let headReadsPerTurnMax = 8
     /// Bytes that may wait for a peer that reads slowly; then we stop reading for it.
     public static let queuedBytesMax = 512 << 10
     /// And at most this share of the blocks that are free: slow readers in any number leave some to
