@@ -19,7 +19,7 @@ enum EventLogTool {
           --rate N             so many a second (default 0: as fast as the writer takes them)
           --text-bytes N       an answer's text of so many bytes in each
           --segment-bytes N, --sync MS, --retention-days N, --mutable
-                               as in LogSettings
+                               as in EventLogSettings
           --start-ms N         the first one's time, milliseconds since 1970 (default: now)
           --step-ms N          with --start-ms: the clock moves on by so much with each
           --settle             waits for the disk where a segment ends, so that none exceeds its size

@@ -71,7 +71,7 @@ struct MeasureCommand {
         guard let ring = RecordRing(plan: &plan) else { preconditionFailure("there is memory") }
         let memory = try CounterMemory()
         let counters = memory.counters
-        var settings = LogSettings()
+        var settings = EventLogSettings()
         settings.directory = directory
         let wake = try Wake.create()
         let thread = try LoopThread(settings, ring, wake, counters)
@@ -195,7 +195,7 @@ private final class LoopThread: @unchecked Sendable {
     private var thread = pthread_t()
 
     init(
-        _ settings: LogSettings, _ ring: RecordRing, _ wake: Wake,
+        _ settings: EventLogSettings, _ ring: RecordRing, _ wake: Wake,
         _ counters: CounterRow<LogCounter>
     ) throws {
         let writer = try LogWriter(settings, counters: counters, time: .now())

@@ -26,7 +26,7 @@ struct CounterMemory: ~Copyable {
 
 /// `EventLogTool write`.
 struct WriteCommand {
-    private var settings = LogSettings()
+    private var settings = EventLogSettings()
     private let count: Int
     private let rate: Double
     private let textBytes: Int

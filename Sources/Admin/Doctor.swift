@@ -170,16 +170,10 @@ public struct Doctor {
             } else if !exists, access(folder, W_OK | X_OK) != 0 {
                 cannotWrite(folder, "access_log.path")
             } else if !exists || status.st_mode & mode_t(S_IFMT) == mode_t(S_IFREG) {
-                var disk = statvfs()
-                if statvfs(folder, &disk) == 0 {
-                    let unit = UInt64(disk.f_frsize)
-                    add(
-                        DoctorJudgement.room(
-                            folder, free: UInt64(disk.f_bavail) * unit,
-                            total: UInt64(disk.f_blocks) * unit))
-                }
+                checkRoom(folder)
             }
         }
+        if let log = settings.eventLog { checkEventFolder(log.directory) }
         for address in settings.listen.map(\.address) + [settings.admin.listen].compactMap({ $0 }) {
             guard let path = address.unixPath else { continue }
             let folder = Self.folder(of: path)
@@ -189,6 +183,27 @@ public struct Doctor {
                 add(DoctorFinding(.folder, .ok, folder, "writable, for \(address.text)"))
             }
         }
+    }
+
+    /// The event log's folder, or where it is to be made.
+    private mutating func checkEventFolder(_ path: String) {
+        var status = stat()
+        let exists = stat(path, &status) == 0
+        let folder = exists ? path : Self.folder(of: path)
+        if access(folder, W_OK | X_OK) != 0 {
+            cannotWrite(folder, "event_log.directory")
+        } else {
+            checkRoom(folder)
+        }
+    }
+
+    private mutating func checkRoom(_ folder: String) {
+        var disk = statvfs()
+        guard statvfs(folder, &disk) == 0 else { return }
+        let unit = UInt64(disk.f_frsize)
+        add(
+            DoctorJudgement.room(
+                folder, free: UInt64(disk.f_bavail) * unit, total: UInt64(disk.f_blocks) * unit))
     }
 
     private mutating func cannotWrite(_ path: String, _ what: String) {

@@ -32,8 +32,8 @@ struct ProcessReading {
         servedBy = role == .worker && serving > 0 ? Int(clamping: serving) - 1 : nil
     }
 
-    /// Every process: the supervisor, the workers, the shadows, the admin process and the health
-    /// process.
+    /// Every process: the supervisor, the workers, the shadows, the admin process, the health
+    /// process, and the one that writes the event log.
     static func all(_ board: Board) -> [ProcessReading] {
         func each(_ role: Role, _ rows: [CounterRow<ProcessCell>]) -> [ProcessReading] {
             rows.enumerated().map { ProcessReading(role, $0.offset, $0.element) }
@@ -41,6 +41,7 @@ struct ProcessReading {
         return each(.supervisor, [board.supervisor]) + each(.worker, board.workerProcesses)
             + each(.shadow, board.shadowProcesses) + each(.admin, [board.admin])
             + each(.health, board.health.map { [$0] } ?? [])
+            + each(.events, board.events.map { [$0] } ?? [])
     }
 
     /// Whether there is a process now.

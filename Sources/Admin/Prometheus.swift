@@ -33,6 +33,7 @@ public struct Prometheus {
         renderHealth(&text)
         renderTLS(&text)
         renderWorkerResources(&text)
+        renderEventLog(&text)
         if !settings.shadows.isEmpty {
             let reading = MirrorReading(board, settings)
             renderLanes(&text, reading)

@@ -122,6 +122,7 @@ public enum ConfigurationReader {
         settings.log = GatewayBlocks.log(root)
         settings.resolver = UpstreamBlock.resolver(root, findings)
         settings.accessLog = GatewayBlocks.accessLog(root, findings)
+        settings.eventLog = GatewayBlocks.eventLog(root, findings)
         let targets = TargetBlock.read(root, findings)
         settings.targets = targets.settings
         let files = (listen == nil ? written.files : []) + targets.files

@@ -1,7 +1,8 @@
 import CoreLoop
+import EventLog
 import Proxy
 
-/// The blocks that stand alone: admin, runtime, limits, forwarding, log, access_log.
+/// The blocks that stand alone: admin, runtime, limits, forwarding, log, access_log, event_log.
 enum GatewayBlocks {
     // MARK: Listeners
 
@@ -195,6 +196,27 @@ enum GatewayBlocks {
         if let name = section.choice("to") {
             log.destination = GatewayLogSettings.Destination(rawValue: name)!
         }
+        return log
+    }
+
+    static func eventLog(_ root: Section, _ findings: Findings) -> EventLogSettings? {
+        guard let (node, place) = root.value("event_log"), !Section.isOff(node) else { return nil }
+        guard case .mapping = node.content else {
+            findings.add(
+                .wrongType, place, "must be a mapping or off, is \(node.kindText)",
+                "write {directory: umbra-events}")
+            return nil
+        }
+        var log = EventLogSettings()
+        guard let section = root.section("event_log") else { return nil }
+        if let (path, place) = section.text("directory") {
+            if path.isEmpty { findings.add(.wrongType, place, "names no folder") }
+            log.directory = path
+        }
+        section.read("segment_bytes", into: &log.segmentBytes)
+        section.read("sync", into: &log.syncMs)
+        section.read("retention_days", into: &log.retentionDays)
+        section.read("immutable", into: &log.isImmutable)
         return log
     }
 

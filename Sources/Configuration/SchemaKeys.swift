@@ -1,3 +1,4 @@
+import EventLog
 import Mirror
 
 extension Schema {
@@ -6,7 +7,7 @@ extension Schema {
     /// The keys that this version acts on, in the order of the documentation.
     public static let keys: [SchemaKey] =
         general + runtime + limits + forwarding + resolver + targets + upstreams + routes + mirror
-        + log + accessLog
+        + log + accessLog + eventLog
 
     private static let general: [SchemaKey] =
         [
@@ -337,12 +338,32 @@ extension Schema {
         SchemaKey("access_log.format", .choice(["json"]), "json", "json", "How they are written."),
     ]
 
+    private static let eventLog: [SchemaKey] = [
+        SchemaKey(
+            "event_log", .forms("a mapping, or off"), "off", "{directory: /var/lib/umbra/events}",
+            "A tamper-evident record of each mirrored request: docs/events.md."),
+        SchemaKey(
+            "event_log.directory", .text("a folder"), "umbra-events", "/var/lib/umbra/events",
+            "Where the segments are; made where it is missing. One gateway writes a folder."),
+        SchemaKey(
+            "event_log.segment_bytes", .size(EventLog.Limits.segmentBytes), "64MiB", "256MiB",
+            "A segment of this size is closed; each day begins a new one, too."),
+        SchemaKey(
+            "event_log.sync", .duration(10...3_600_000), "1s", "100ms",
+            "What is written is made durable this often: what a power failure may cost."),
+        SchemaKey(
+            "event_log.retention_days", .integer(EventLog.Limits.retentionDays), "365", "90",
+            "Days that a segment is kept behind the end of its own."),
+        SchemaKey(
+            "event_log.immutable", .boolean, "true", "false",
+            "Closed segments become read-only, and fewer retention_days do not shorten theirs."),
+    ]
+
     /// The keys that later versions act on.
     public static let later: [LaterKey] = [
         LaterKey("pack", "packs"),
         LaterKey("policies", "policies"),
         LaterKey("audit-logger", "the audit log"),
-        LaterKey("event_log", "the event log"),
         LaterKey("providers.traffic_mirror", "the form with traffic_mirror under providers"),
         LaterKey("traffic_mirror.mirror_target", "the form with mirror_target"),
         LaterKey("traffic_mirror.model_mapping", "the mapping of models"),

@@ -10,6 +10,11 @@ public struct ChainHash: Equatable, Sendable {
     /// What stands before the first record of a log: 64 zeros.
     public static let origin = ChainHash(bytes: (0, 0, 0, 0))
 
+    /// The hash of any bytes. Not for many: each call makes a context of its own.
+    public static func of(_ bytes: [UInt8]) -> ChainHash {
+        bytes.withUnsafeBytes { ChainDigest().hash($0) }
+    }
+
     private init(bytes: (UInt64, UInt64, UInt64, UInt64)) { self.bytes = bytes }
 
     /// The hash that 64 lower-case hexadecimal digits name; nil for anything else.

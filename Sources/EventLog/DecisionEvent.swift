@@ -69,8 +69,9 @@ public struct DecisionEvent: Sendable {
         public var status: SideStatus
         /// 0 where no answer came.
         public var httpStatus = 0
-        public var requestBytes = 0
-        public var answerBytes = 0
+        /// Bodies; nil where nobody counted.
+        public var requestBytes: Int?
+        public var answerBytes: Int?
         /// What pins the answer: the model's revision and the index that it read.
         public var modelRevision: String?
         public var indexHash: String?
@@ -129,6 +130,8 @@ public struct DecisionEvent: Sendable {
     /// left out.
     public var shadowID: String?
     public var shadow: Side?
+    /// The target of a copy that was not sent.
+    public var shadowProvider: String?
     public var dropReason: String?
     public var translationLoss: [String] = []
     public var comparison: Comparison?

@@ -26,9 +26,14 @@ extension DecisionEvent {
         if !translationLoss.isEmpty { line.member("translation_loss", translationLoss) }
         if let shadow {
             line.open("shadow")
+            line.member("provider", shadow.provider)
             shadow.encodeFacts(into: &line)
             line.close()
             encodePair(shadow, &line)
+        } else if let shadowProvider {
+            line.open("shadow")
+            line.member("provider", shadowProvider)
+            line.close()
         }
         encodeTexts(&line)
         line.close()
@@ -87,10 +92,12 @@ extension DecisionEvent.Side {
         line.member("http_status", httpStatus)
         line.member("latency_ms", thousandths: latencyUs)
         if let firstByteUs { line.member("ttft_ms", thousandths: firstByteUs) }
-        line.open("bytes")
-        line.member("request", requestBytes)
-        line.member("answer", answerBytes)
-        line.close()
+        if requestBytes != nil || answerBytes != nil {
+            line.open("bytes")
+            if let requestBytes { line.member("request", requestBytes) }
+            if let answerBytes { line.member("answer", answerBytes) }
+            line.close()
+        }
         if let usage {
             line.open("usage")
             line.member("input_tokens", usage.inputTokens)

@@ -9,7 +9,7 @@ public import CoreLoop
 /// and the log says so in a record of its own (`gap`) as soon as it can.
 public final class LogWriter {
     // Internal to the target: see LogWriterDisk.swift. One thread uses all of it.
-    let settings: LogSettings
+    let settings: EventLogSettings
     let folder: LogFolder
     let counters: CounterRow<LogCounter>
     let syncer: LogSyncer
@@ -39,6 +39,8 @@ public final class LogWriter {
     // The disk's side.
     var retryAtMs: UInt64 = 0
     var job: (isLast: Bool, sequence: UInt64)?
+    /// The last record that this writer had synced; what was there before it counts with the first.
+    var sequenceDurable: UInt64 = 0
     var isDirty = false
     var folderIsDirty = true
     var lastSyncMs: UInt64
@@ -57,7 +59,7 @@ public final class LogWriter {
     /// Opens the log for writing: takes the folder's lock, cuts what a killed writer left
     /// unfinished, and goes on behind the last record. Reads the last segment once.
     public init(
-        _ settings: LogSettings, counters: CounterRow<LogCounter>, time: LogTime
+        _ settings: EventLogSettings, counters: CounterRow<LogCounter>, time: LogTime
     ) throws(LogFault) {
         let folder = LogFolder(path: settings.directory)
         self.settings = settings
@@ -103,6 +105,7 @@ public final class LogWriter {
     }
 
     private func resume(_ tail: LogTail, _ time: LogTime) throws(SystemError) {
+        counters[.durableSequence].set(tail.sequence)
         if tail.goesOn {
             fd = try folder.open(segment, O_WRONLY | O_APPEND)
             if tail.cutBytes > 0 {
@@ -157,7 +160,6 @@ public final class LogWriter {
         if !hasRoom(for: body.count, time) { write(time) }
         guard hasRoom(for: body.count, time) else {
             note(dropped: 1, time)
-            counters.add(.dropped)
             return .dropped
         }
         if gap.count > 0 {
@@ -177,6 +179,7 @@ public final class LogWriter {
     /// Records that were lost before they came here: the log will say so.
     public func note(dropped count: UInt64, _ time: LogTime) {
         guard count > 0 else { return }
+        counters.add(.dropped, count)
         if gap.count == 0 { gap.sinceMs = time.wallMs }
         gap.count += count
     }

@@ -78,6 +78,7 @@ extension LogWriter {
             job = nil
             if code == 0 {
                 counters.add(.syncs)
+                sequenceDurable = current.sequence
                 counters[.durableSequence].set(current.sequence)
             } else {
                 // The kernel may have given the pages up: what was lost, the chain will show.
@@ -140,7 +141,7 @@ extension LogWriter {
     /// Has the log say what it is about to forget; once that is durable, removes it.
     private func removeExpired(_ time: LogTime) {
         if let current = removal {
-            guard counters.value(.durableSequence) >= current.sequence else { return }
+            guard sequenceDurable >= current.sequence else { return }
             removal = nil
             for name in current.names {
                 if unlink(folder.path(of: name)) == 0 { counters.add(.segmentsRemoved) }

@@ -29,7 +29,7 @@ struct SegmentPromise: Equatable {
     ///
     /// The day's end and the days it is kept: by today's setting, and where the segment is
     /// immutable never fewer than it was begun with.
-    func expiryMs(day: Int, settings: LogSettings) -> UInt64 {
+    func expiryMs(day: Int, settings: EventLogSettings) -> UInt64 {
         let days = max(settings.retentionDays, isImmutable ? retentionDays : 0)
         return UInt64(day + 1 + days) * EventTime.dayMs
     }
@@ -50,7 +50,7 @@ enum Retention {
     ///
     /// A segment whose header cannot be read stays, and all behind it.
     static func due(
-        _ folder: LogFolder, _ names: [SegmentName], _ settings: LogSettings, wallMs: UInt64
+        _ folder: LogFolder, _ names: [SegmentName], _ settings: EventLogSettings, wallMs: UInt64
     ) throws(SystemError) -> [Removal] {
         var removals: [Removal] = []
         for index in names.indices.dropLast().prefix(Limits.segmentsPerRemovalMax) {

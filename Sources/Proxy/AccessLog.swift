@@ -53,7 +53,7 @@ public struct LogRecord {
     var target = Text<1024>()
 }
 
-/// One JSON line for each request, written by a thread of its own. A request whose copies are still
+/// One JSON line for each request, and an event for each copy, written by a thread of its own. A request whose copies are still
 /// at a shadow waits for them, so that both sides stand in one line. A full ring costs the line,
 /// never the request: counted.
 public final class AccessLog {
@@ -69,6 +69,7 @@ public final class AccessLog {
     private let counters: CounterRow<WorkerCounter>
     private let writer: AccessLogWriter
     private let wake: Wake
+    private let writesLines: Bool
     private var isStopped = false
     /// The error that was reported last; 0 none. And what was lost before it.
     private var saidFault: Int32 = 0
@@ -89,13 +90,15 @@ public final class AccessLog {
 
     /// Starts the log's thread. `fd` is the file, written with one `write` for many lines; -1 where
     /// `path` could not be opened: it is tried again. `path` nil is a file that cannot be opened
-    /// anew. `changes` is knocked at where `takeNews` has something to say.
+    /// anew. `changes` is knocked at where `takeNews` has something to say. `fd` nil writes no
+    /// lines: only what goes to `events`.
     public init(
-        fd: Int32, path: String? = nil, routes: [String], targets: [String], shadows: [String],
-        counters: CounterRow<WorkerCounter>, changes: Wake? = nil
+        fd: Int32?, path: String? = nil, routes: [String], targets: [String], shadows: [String],
+        counters: CounterRow<WorkerCounter>, events: EventTap? = nil, changes: Wake? = nil
     ) throws(SystemError) {
         precondition(MemoryLayout<LogRecord>.size <= MemoryLayout<UnsafeLogCell>.size)
         self.counters = counters
+        writesLines = fd != nil
         records = try Slab(capacity: Self.recordsMax)
         var plan = MemoryPlan()
         _ = RingMemory<UnsafeLogCell>(plan: &plan, depth: Self.ringDepth)
@@ -106,8 +109,10 @@ public final class AccessLog {
         wake = try Wake.create()
         writer = AccessLogWriter(
             file: AccessLogFile(
-                fd: fd, path: path, lost: counters[.logUnwritten], changes: changes),
-            ring: ring, wake: wake, routes: routes, targets: targets, shadows: shadows)
+                // Without lines nothing is ever written to it.
+                fd: fd ?? STDOUT_FILENO, path: path, lost: counters[.logUnwritten], changes: changes),
+            ring: ring, wake: wake, routes: routes, targets: targets, shadows: shadows,
+            events: events, writesLines: writesLines)
         writer.start()
     }
 
@@ -229,6 +234,11 @@ public final class AccessLog {
     }
 
     private func hand(over slot: Int) {
+        if !writesLines, records[slot].pointee.copyCount == 0 {
+            // No event of it, and no line.
+            records.remove(slot)
+            return
+        }
         var cell = UnsafeLogCell()
         withUnsafeMutableBytes(of: &cell) {
             $0.baseAddress!.copyMemory(from: records[slot], byteCount: MemoryLayout<LogRecord>.size)

@@ -16,15 +16,20 @@ final class AccessLogWriter: @unchecked Sendable {
     private let routes: [String]
     private let targets: [String]
     private let shadows: [String]
+    private let events: EventTap?
+    private let writesLines: Bool
     private var thread = pthread_t()
     private var line: [UInt8] = []
     private static let batchBytesMax = 64 << 10
 
     init(
         file: AccessLogFile, ring: RingMemory<AccessLog.UnsafeLogCell>, wake: Wake,
-        routes: [String], targets: [String], shadows: [String]
+        routes: [String], targets: [String], shadows: [String], events: EventTap?,
+        writesLines: Bool
     ) {
         self.file = file
+        self.events = events
+        self.writesLines = writesLines
         self.wake = wake
         consumer = RingConsumer(ring)
         self.routes = routes.map(Self.quoted)
@@ -58,7 +63,11 @@ final class AccessLogWriter: @unchecked Sendable {
     private func run() {
         while true {
             while let cell = consumer.pop() {
-                withUnsafeBytes(of: cell) { append($0.load(as: LogRecord.self)) }
+                withUnsafeBytes(of: cell) {
+                    let record = $0.load(as: LogRecord.self)
+                    events?.take(record)
+                    if writesLines { append(record) }
+                }
                 if line.count >= Self.batchBytesMax { flush() }
             }
             flush()

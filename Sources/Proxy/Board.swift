@@ -1,4 +1,5 @@
 public import CoreLoop
+public import EventLog
 public import Mirror
 import Synchronization
 public import Upstream
@@ -36,7 +37,7 @@ public enum WorkerCounter: Int, CaseIterable, Sendable {
 
 /// What a process is.
 public enum Role: Int, CaseIterable, Sendable {
-    case supervisor, worker, shadow, admin, health
+    case supervisor, worker, shadow, admin, health, events
 
     /// Its name in status pages and metrics.
     public var label: String {
@@ -46,6 +47,7 @@ public enum Role: Int, CaseIterable, Sendable {
         case .shadow: "shadow"
         case .admin: "admin"
         case .health: "health"
+        case .events: "events"
         }
     }
 }
@@ -101,6 +103,8 @@ public struct Board: Sendable {
         public var upstreams: UpstreamBoard.Shape
         /// Whether there is a health process.
         public var hasHealthProcess: Bool
+        /// Whether there is an event log, and a process that writes it.
+        public var hasEventLog: Bool
 
         /// The shape for `workers` worker processes under these settings.
         public init(settings: GatewaySettings, workers: Int) {
@@ -111,6 +115,7 @@ public struct Board: Sendable {
             upstreams = UpstreamBoard.Shape(
                 workers: workers, endpoints: settings.targets.map(\.endpoints.count))
             hasHealthProcess = settings.needsHealthProcess
+            hasEventLog = settings.eventLog != nil
         }
     }
 
@@ -129,6 +134,9 @@ public struct Board: Sendable {
     public let reloads: CounterRow<ReloadCell>
     /// Nil where there is nothing to check or to look up.
     public let health: CounterRow<ProcessCell>?
+    /// Nil where no events are logged: the process that writes them, and what it counts.
+    public let events: CounterRow<ProcessCell>?
+    public let eventLog: CounterRow<LogCounter>?
 
     /// Takes the board's room of `plan`; nil while the plan only counts.
     public init?(plan: inout MemoryPlan, shape: Shape) {
@@ -139,6 +147,8 @@ public struct Board: Sendable {
         }
         let health =
             shape.hasHealthProcess ? CounterRow<ProcessCell>(plan: &plan) : nil
+        let events = shape.hasEventLog ? CounterRow<ProcessCell>(plan: &plan) : nil
+        let eventLog = shape.hasEventLog ? CounterRow<LogCounter>(plan: &plan) : nil
         let upstreams = UpstreamBoard(plan: &plan, shape: shape.upstreams)
         let reloads = CounterRow<ReloadCell>(plan: &plan)
         guard let mirror, let upstreams, let reloads else { return nil }
@@ -146,6 +156,8 @@ public struct Board: Sendable {
         self.mirror = mirror
         self.upstreams = upstreams
         self.health = health
+        self.events = events
+        self.eventLog = eventLog
         self.workers = workers.map { $0! }
         supervisor = rows[0]!
         admin = rows[1]!

@@ -1,4 +1,5 @@
 public import CoreLoop
+import EventLog
 import Mirror
 public import Upstream
 
@@ -107,6 +108,10 @@ extension Board {
         rows["process/supervisor"] = BoardRow(supervisor.run, kinds)
         rows["process/admin"] = BoardRow(admin.run, kinds)
         if let health { rows["process/health"] = BoardRow(health.run, kinds) }
+        if let events { rows["process/events"] = BoardRow(events.run, kinds) }
+        if let eventLog {
+            rows["event-log"] = BoardRow(eventLog.run, LogCounter.allCases.map(\.carried))
+        }
     }
 
     /// What the checks have found, by endpoint.
@@ -178,6 +183,15 @@ extension ProcessCell {
         switch self {
         case .restarts, .logRepeated, .logUnwritten: .counter
         default: .own
+        }
+    }
+}
+
+extension LogCounter {
+    var carried: CellKind {
+        switch self {
+        case .pendingBytes, .lastSequence, .durableSequence: .own
+        default: .counter
         }
     }
 }

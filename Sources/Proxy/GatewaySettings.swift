@@ -1,4 +1,5 @@
 public import CoreLoop
+public import EventLog
 public import Mirror
 public import TLS
 public import Upstream
@@ -21,6 +22,8 @@ public struct GatewaySettings: Sendable, Equatable {
     public var routes: [RouteSettings] = []
     /// `access_log`; nil writes none.
     public var accessLog: AccessLogSettings?
+    /// `event_log`: where a record for each mirrored request goes; nil writes none.
+    public var eventLog: EventLogSettings?
     /// `log`: what the gateway says of itself.
     public var log = GatewayLogSettings()
     /// `traffic_mirror.enabled`: false starts with mirroring off; it can be switched on later.

@@ -35,7 +35,8 @@ struct ConfigurationSource: Sendable {
             // No target has an address: the findings say why.
             return .refused(findings)
         }
-        if let reason = Self.accessLogFault(settings) ?? Self.tokenFault(settings) {
+        let faults = [Self.accessLogFault, Self.eventLogFault, Self.tokenFault]
+        if let reason = faults.lazy.compactMap({ $0(settings) }).first {
             return .unusable(reason)
         }
         let workers = settings.runtime.workers ?? ProcessControl.affinity().count
@@ -55,6 +56,14 @@ extension ConfigurationSource {
         if fd >= 0 { close(fd) }
         guard fd < 0, lastErrno != ENXIO else { return nil }
         return "cannot open access_log.path \(path): \(SystemError.text(lastErrno))"
+    }
+
+    /// Why events cannot be written; their folder is made where it is missing.
+    private static func eventLogFault(_ settings: GatewaySettings) -> String? {
+        guard let path = settings.eventLog?.directory else { return nil }
+        let isMade = mkdir(path, 0o750) == 0 || lastErrno == EEXIST
+        if isMade, access(path, R_OK | W_OK | X_OK) == 0 { return nil }
+        return "cannot write to event_log.directory \(path): \(SystemError.text(lastErrno))"
     }
 
     /// Why there is no token, where the configuration names one: the admin listener would ask for

@@ -1,6 +1,8 @@
 import CLinux
+import Configuration
 import CoreLoop
 import EventLog
+import Proxy
 
 /// `umbra events tail | list | export | verify`.
 enum EventsCommand {
@@ -26,14 +28,15 @@ enum EventsCommand {
           --model NAME, --provider ID, --request-id ID
           --all                        the log's own records too: segments, gaps, recoveries, retention
 
-        All take --dir FOLDER, the event log (without it: umbra-events).
+        All take --dir FOLDER, the event log; or --policy-config FILE, the configuration that names it
+        (event_log.directory). Without either: umbra-events.
         Exit status: 0 done, and verify: the chain holds; 1 the log cannot be read, or the chain is
         broken; 2 the command is not understood.
         """
 
-    private static let folderDefault = "umbra-events"
     private static let filters: Set<String> = [
-        "--dir", "--since", "--until", "--verdict", "--policy", "--model", "--provider",
+        "--dir", "--policy-config", "--since", "--until", "--verdict", "--policy", "--model",
+        "--provider",
         "--request-id",
     ]
     private static let recordsMax = 1_000_000_000
@@ -71,7 +74,7 @@ enum EventsCommand {
         let format: EventFormat = try isJSON(arguments) ? .lines : .table
         let last = try arguments.number("--last", in: 0...recordsMax) ?? 10
         let filter = try filter(arguments)
-        return reading(arguments, filter) {
+        return try reading(arguments, filter) {
             (reader: inout LogReader) throws(SystemError) -> Int32 in
             var printer = EventPrinter(STDOUT_FILENO, format)
             printer.begin()
@@ -89,7 +92,7 @@ enum EventsCommand {
         let format: EventFormat = try isJSON(arguments) ? .array : .table
         let last = try arguments.number("--last", in: 0...recordsMax)
         let filter = try filter(arguments)
-        return reading(arguments, filter) {
+        return try reading(arguments, filter) {
             (reader: inout LogReader) throws(SystemError) -> Int32 in
             var printer = EventPrinter(STDOUT_FILENO, format)
             printer.begin()
@@ -110,7 +113,7 @@ enum EventsCommand {
         }
         let filter = try filter(arguments)
         let path = arguments.value("--output") ?? "-"
-        return reading(arguments, filter) {
+        return try reading(arguments, filter) {
             (reader: inout LogReader) throws(SystemError) -> Int32 in
             let file = try OutputFile(path)
             var printer = EventPrinter(file.fd, format)
@@ -123,7 +126,8 @@ enum EventsCommand {
     }
 
     private static func verify(_ words: [String]) throws(Arguments.Fault) -> Int32 {
-        let arguments = try Arguments(words, valued: ["--dir", "--head"], flags: ["--json"])
+        let arguments = try Arguments(
+            words, valued: ["--dir", "--policy-config", "--head"], flags: ["--json"])
         if arguments.has("--help") { return showHelp() }
         var anchor: ChainCheck.Head?
         if let text = arguments.value("--head") {
@@ -133,7 +137,7 @@ enum EventsCommand {
                     text: "--head takes NUMBER:HASH as verify prints it, not '\(text)'")
             }
         }
-        let folder = arguments.value("--dir") ?? folderDefault
+        let folder = try folder(arguments)
         do {
             let check = try ChainCheck.run(folder, anchor: anchor)
             Console.write(
@@ -198,8 +202,8 @@ enum EventsCommand {
     private static func reading(
         _ arguments: Arguments, _ filter: EventFilter,
         _ body: (inout LogReader) throws(SystemError) -> Int32
-    ) -> Int32 {
-        let folder = arguments.value("--dir") ?? folderDefault
+    ) throws(Arguments.Fault) -> Int32 {
+        let folder = try folder(arguments)
         do throws(SystemError) {
             var reader = try LogReader(folder, filter)
             let code = try body(&reader)
@@ -214,8 +218,23 @@ enum EventsCommand {
         }
     }
 
+    private static func folder(_ arguments: Arguments) throws(Arguments.Fault) -> String {
+        if let folder = arguments.value("--dir") { return folder }
+        guard let file = arguments.value("--policy-config") else {
+            return EventLogSettings().directory
+        }
+        guard let settings = ConfigurationReader.readFile(file, keyFiles: false).settings else {
+            throw Arguments.Fault(text: "\(file) is not valid: see umbra policy lint")
+        }
+        guard let log = settings.eventLog else {
+            throw Arguments.Fault(text: "\(file) has no event_log")
+        }
+        return log.directory
+    }
+
     private static func unreadable(_ folder: String, _ error: SystemError) -> Int32 {
-        Console.error("umbra events: \(folder): \(error). Which folder is it? --dir FOLDER")
+        Console.error(
+            "umbra events: \(folder): \(error). Where is it? --dir FOLDER, or --policy-config FILE")
         return 1
     }
 

@@ -41,12 +41,18 @@ final class Generation {
     private var isServing = false
     /// What kept it from starting.
     private(set) var failure: String?
+    /// Nil where no events are logged.
+    let eventRings: EventRings?
+    /// Those of the generations before, whose workers may still hand events over: this one's events
+    /// process takes them.
+    private let formerRings: [EventRings]
     /// Since when its processes are to end; nil while they serve.
     private(set) var endingSince: UInt64?
 
     /// Makes the memory of a generation; `startDue` then starts its processes.
     init(
-        _ number: Int, _ launch: Launch, plan: ListenPlan, caps: CapPages.Set, tickets: TicketPage
+        _ number: Int, _ launch: Launch, plan: ListenPlan, caps: CapPages.Set, tickets: TicketPage,
+        formerRings: [EventRings]
     ) throws(SystemError) {
         self.number = number
         self.launch = launch
@@ -60,6 +66,8 @@ final class Generation {
         launchFD = try launch.write()
         latencyWatch = launch.settings.guardOverheadMax.map { LatencyWatch(overheadMax: $0) }
         secrets = try Secrets(launch, tickets)
+        eventRings = try EventRings(launch)
+        self.formerRings = formerRings
         board.mirror.control[.enabled].set(launch.settings.mirrorEnabled ? 1 : 0)
         for epoch in board.mirror.shadowEpochs { epoch.publish(1) }
         for worker in 0..<launch.workers {
@@ -71,6 +79,7 @@ final class Generation {
             shadowWakes.append(try .create())
             children.append(Child(.shadow, index))
         }
+        if eventRings != nil { children.append(Child(.events, 0)) }
         if board.health != nil { children.append(Child(.health, 0)) }
     }
 
@@ -147,6 +156,7 @@ final class Generation {
         case .worker: board.workerProcesses[child.index]
         case .shadow: board.shadowProcesses[child.index]
         case .health: board.health ?? board.admin
+        case .events: board.events ?? board.admin
         default: board.admin
         }
     }
@@ -199,6 +209,7 @@ final class Generation {
             list.append((workerWakes[child.index].fd, RoleFD.wake))
             list.append((region.blocks.fd, RoleFD.blocks))
             list += secrets.forWorkers
+            list += eventRings?.forWorkers ?? []
             if region.linkFD >= 0 {
                 list.append((region.linkFD, RoleFD.link))
                 list.append(
@@ -223,6 +234,8 @@ final class Generation {
                 place += 1
             }
         case .health: list += secrets.forHealth
+        case .events:
+            list += eventRings?.forWriter(besides: formerRings) ?? []
         default:
             list.append((plan.admin, RoleFD.adminListener))
             list.append((desk.memoryFD, RoleFD.control))
@@ -350,10 +363,12 @@ final class Generation {
     func beginStop() { end(workersBy: SIGTERM) }
 
     /// Another generation serves: the workers finish what is under way, and the copies of it. The
-    /// admin process ends at once, to make room for the other's.
-    func retire() {
+    /// admin process ends at once, to make room for the other's; so does the events process where
+    /// the other has one (`eventsGoOn`), which takes the workers' last events.
+    func retire(eventsGoOn: Bool) {
         end(workersBy: SIGUSR2)
-        for child in children where child.role == .admin && child.pid > 0 {
+        for child in children where child.pid > 0 {
+            guard child.role == .admin || (child.role == .events && eventsGoOn) else { continue }
             kill(child.pid, SIGTERM)
         }
     }

@@ -102,6 +102,11 @@ enum RoleFD {
     /// The page of ticket keys, read-only.
     static let ticketKeys: Int32 = 10
     static let firstListener: Int32 = 16
+    /// The rings of the event log, and the door of its process.
+    static let eventRings: Int32 = 11
+    static let eventsWake: Int32 = 12
+    /// In the events process: the rings of former generations, one after the other.
+    static let formerRings: Int32 = 16
     // A worker's, a shadow process's and the health process's:
     /// The certificates and keys that it needs.
     static let secrets: Int32 = 9

@@ -11,8 +11,8 @@ import Upstream
 nonisolated(unsafe) private var stopRequested: Int32 = 0
 nonisolated(unsafe) private var retireRequested: Int32 = 0
 
-/// The processes that the supervisor starts: `umbra role worker|shadow|admin|health --index N
-/// --parent PID`.
+/// The processes that the supervisor starts: `umbra role worker|shadow|admin|health|events
+/// --index N --parent PID`.
 enum RoleCommand {
     /// How long a loop waits without events; nobody has to knock louder than this.
     private static let waitMsMax: Int32 = 250
@@ -48,6 +48,7 @@ enum RoleCommand {
             case "shadow": try runShadow(index, launch)
             case "admin": try runAdmin(launch)
             case "health": try runHealth(launch)
+            case "events": try EventsRole.run(launch, try mapBoard(launch)) { stopRequested != 0 }
             default: return 2
             }
         } catch {
@@ -92,7 +93,7 @@ enum RoleCommand {
         }
         // Read before the file is opened: a rotation in between has it opened twice.
         var rotations = board.supervisor.value(.logRotations)
-        let log = try openLog(settings, board.workers[index].counters)
+        let log = try openLog(launch, index, board.workers[index].counters)
         let security = try Secrets.forWorker(&settings)
         let worker = try ProxyWorker(
             settings: settings, security: security, index: index, board: board,
@@ -154,16 +155,18 @@ enum RoleCommand {
     }
 
     private static func openLog(
-        _ settings: GatewaySettings, _ counters: CounterRow<WorkerCounter>
+        _ launch: Launch, _ worker: Int, _ counters: CounterRow<WorkerCounter>
     ) throws(SystemError) -> AccessLog? {
-        guard let log = settings.accessLog else { return nil }
-        let path = log.path == "-" ? nil : log.path
-        let fd = path.map(AccessLog.open) ?? STDOUT_FILENO
+        let settings = launch.settings
+        let events = try EventsRole.tap(launch, worker)
+        guard settings.accessLog != nil || events != nil else { return nil }
+        let path = settings.accessLog.flatMap { $0.path == "-" ? nil : $0.path }
+        let fd = settings.accessLog.map { _ in path.map(AccessLog.open) ?? STDOUT_FILENO }
         return try AccessLog(
             fd: fd, path: path, routes: settings.routes.map(\.name),
             targets: settings.routes.map { settings.targets[$0.target].id },
             shadows: settings.shadows.map(\.targetID),
-            counters: counters, changes: Wake(fd: RoleFD.wake))
+            counters: counters, events: events, changes: Wake(fd: RoleFD.wake))
     }
 
     /// Opens the access log anew where the supervisor says so, and says what has become of it.

@@ -42,7 +42,7 @@ final class Supervisor {
         self.source = source
         bell = try .create()
         tickets = try TicketPage()
-        current = try Self.generation(1, launch, sockets, caps, tickets)
+        current = try Self.generation(1, launch, sockets, caps, tickets, formerRings: [])
         caps.adopt(current.caps, now: .now())
         counters.follow(current, after: nil)
         current.serve(after: nil)
@@ -51,7 +51,7 @@ final class Supervisor {
 
     private static func generation(
         _ number: Int, _ launch: Launch, _ sockets: ListenSockets, _ caps: CapPages,
-        _ tickets: TicketPage
+        _ tickets: TicketPage, formerRings: [EventRings]
     ) throws(SystemError) -> Generation {
         let settings = launch.settings
         let wanted = ProxyLimits.descriptors(connections: settings.runtime.connectionsPerWorker)
@@ -59,7 +59,8 @@ final class Supervisor {
         let plan = try sockets.plan(
             settings.listen.map(\.address), admin: settings.admin.listen, workers: launch.workers)
         return try Generation(
-            number, launch, plan: plan, caps: try caps.plan(settings.shadows), tickets: tickets)
+            number, launch, plan: plan, caps: try caps.plan(settings.shadows), tickets: tickets,
+            formerRings: formerRings)
     }
 
     // MARK: The loop
@@ -257,7 +258,9 @@ extension Supervisor {
             say(findings)
             do throws(SystemError) {
                 lastNumber += 1
-                let generation = try Self.generation(lastNumber, launch, sockets, caps, tickets)
+                let generation = try Self.generation(
+                    lastNumber, launch, sockets, caps, tickets,
+                    formerRings: generations.compactMap(\.eventRings))
                 mirrorOrders.apply(to: generation.board.mirror, launch.settings)
                 generation.inheritVerdicts(from: current)
                 reload?.stage = .starting(generation, sinceMs: Instant.now().milliseconds)
@@ -296,7 +299,7 @@ extension Supervisor {
             "Reloaded \(source.file) in \(tookMs) ms: configuration \(next.number) serves on "
                 + next.plan.text, isLimited: false)
         endReload(.done(generation: next.number, tookMs: tookMs), .done)
-        old.retire()
+        old.retire(eventsGoOn: next.eventRings != nil)
     }
 
     /// The reload that is under way comes to nothing, for this reason.

@@ -1,5 +1,6 @@
 import CLinux
 import CoreLoop
+import EventLog
 import Mirror
 import Proxy
 import Upstream
@@ -29,6 +30,7 @@ final class Bench {
             ShadowSettings(targetID: "other", target: 2),
         ]
         settings.runtime.shadows = 2
+        settings.eventLog = EventLogSettings()
         settings.routes = ["search", "static", "default"].map { RouteSettings(name: $0, target: 0) }
         settings.routes[0].lanes = [LaneSettings(shadow: 0), LaneSettings(shadow: 1)]
         settings.routes[1].lanes = [LaneSettings(shadow: 1)]
@@ -43,7 +45,7 @@ final class Bench {
     func runAll(now: Instant = Bench.now) {
         let rows =
             [board.supervisor, board.admin] + board.workerProcesses + board.shadowProcesses
-            + (board.health.map { [$0] } ?? [])
+            + (board.health.map { [$0] } ?? []) + [board.events].compactMap { $0 }
         for (number, row) in rows.enumerated() {
             row[.pid].set(UInt64(100 + number))
             row[.state].set(UInt64(ProcessState.running.rawValue))

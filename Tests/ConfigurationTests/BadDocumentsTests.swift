@@ -229,6 +229,15 @@ struct Fault: Sendable, CustomTestStringConvertible {
         Fault("access_log: on", .wrongType, "access_log", 5, "write {path: \"-\"}"),
         Fault("access_log: {path: \"\"}", .wrongType, "access_log.path", 5, "names no file"),
         Fault("access_log: {format: text}", .wrongType, "access_log.format", 5, "must be json"),
+        Fault("event_log: on", .wrongType, "event_log", 5, "write {directory: umbra-events}"),
+        Fault(
+            "event_log: {directory: \"\"}", .wrongType, "event_log.directory", 5, "names no folder"),
+        Fault(
+            "event_log: {retention_days: 0}", .outOfRange, "event_log.retention_days", 5,
+            "from 1 to 36500"),
+        Fault(
+            "event_log: {segment_bytes: 1KiB}", .outOfRange, "event_log.segment_bytes", 5,
+            "from 64KiB to 4GiB"),
     ])
     func keysAndTypes(_ fault: Fault) { expect(fault, targets + fault.text + "\n") }
 

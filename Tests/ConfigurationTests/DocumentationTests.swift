@@ -142,7 +142,7 @@ func exampleFiles() -> [String] {
 
     private static let blocks = [
         "general", "runtime", "limits", "forwarding", "resolver", "providers", "routes",
-        "traffic_mirror", "log", "access_log",
+        "traffic_mirror", "log", "access_log", "event_log",
     ]
 
     private func table(_ name: String) -> [String] {

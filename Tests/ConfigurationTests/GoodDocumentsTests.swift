@@ -1,5 +1,6 @@
 import Configuration
 import CoreLoop
+import EventLog
 import Mirror
 import Proxy
 import Testing
@@ -35,6 +36,8 @@ import Upstream
                   {x_forwarded: "off", allow_trace: true, via: edge-1, forwarded: append, trace: always,
                    trusted_proxies: [10.0.0.0/8, "2001:db8::1", unix]}
                 access_log: {path: /tmp/log, format: json}
+                event_log: {directory: /tmp/events, segment_bytes: 1MiB, sync: 250ms,
+                            retention_days: 30, immutable: false}
                 admin: {listen: "[::1]:5", token: {env: TOKEN}, hosts: [Umbra.internal]}
                 listen: [localhost:80, {address: "unix:/run/u.sock"}]
                 """)
@@ -51,6 +54,13 @@ import Upstream
         runtime.blocksOnLoanMax = 500
         runtime.drainTimeoutMs = 120_000
         #expect(read.runtime == runtime)
+        var events = EventLogSettings()
+        events.directory = "/tmp/events"
+        events.segmentBytes = 1 << 20
+        events.syncMs = 250
+        events.retentionDays = 30
+        events.isImmutable = false
+        #expect(read.eventLog == events)
         var limits = LimitSettings()
         limits.headBytes = 4096
         limits.fields = 20
@@ -97,6 +107,8 @@ import Upstream
         #expect(read.admin.listen == nil)
         #expect(read.accessLog == nil)
         #expect(try settings(targets + "access_log: {}").accessLog?.path == "-")
+        #expect(try settings(targets + "event_log: off").eventLog == nil)
+        #expect(try settings(targets + "event_log: {}").eventLog == EventLogSettings())
     }
 
     @Test(

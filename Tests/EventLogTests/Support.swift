@@ -91,7 +91,7 @@ final class Pen {
         memory = try .plain(byteCount: plan.byteCount)
         plan = MemoryPlan(base: memory.base)
         counters = CounterRow<LogCounter>(plan: &plan)!
-        var settings = LogSettings()
+        var settings = EventLogSettings()
         settings.directory = folder.path
         settings.segmentBytes = segmentBytes
         settings.retentionDays = retentionDays

@@ -163,7 +163,7 @@ import Testing
     }
 
     @Test func aFolderThatCannotBeIsAFault() {
-        var settings = LogSettings()
+        var settings = EventLogSettings()
         settings.directory = "/nowhere/at/all"
         #expect(throws: LogFault.self) {
             let folder = Folder()

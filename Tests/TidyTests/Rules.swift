@@ -59,14 +59,16 @@ extension Rule {
         "UpstreamTests": ["CLinux", "CoreLoop", "Providers", "Upstream"],
         "MirrorTests": ["CLinux", "CoreLoop", "HTTP", "Providers", "TLS", "Upstream", "Mirror"],
         "ProxyTests": [
-            "CLinux", "CoreLoop", "HTTP", "Providers", "TLS", "Upstream", "Mirror", "Proxy",
+            "CLinux", "CoreLoop", "HTTP", "Providers", "TLS", "EventLog", "Upstream", "Mirror",
+            "Proxy",
         ],
         "ConfigurationTests": [
-            "CoreLoop", "HTTP", "Providers", "TLS", "Upstream", "Mirror", "Proxy", "Configuration",
+            "CoreLoop", "HTTP", "Providers", "TLS", "EventLog", "Upstream", "Mirror", "Proxy",
+            "Configuration",
         ],
         "AdminTests": [
-            "CLinux", "CoreLoop", "HTTP", "TLS", "Upstream", "Mirror", "Proxy", "Configuration",
-            "Admin",
+            "CLinux", "CoreLoop", "HTTP", "Providers", "TLS", "EventLog", "Upstream", "Mirror",
+            "Proxy", "Configuration", "Admin",
         ],
         "SimulationTests": ["CLinux", "CoreLoop", "HTTP", "TLS", "Upstream", "Mirror", "Proxy"],
         "TidyTests": [],

@@ -1,7 +1,7 @@
 public import CoreLoop
 
 /// What a log is kept by.
-public struct LogSettings: Sendable, Equatable {
+public struct EventLogSettings: Sendable, Equatable {
     /// The folder; made where it is missing, its parent is not.
     public var directory = "umbra-events"
     /// A segment that holds so many bytes is closed; one record may exceed it.
@@ -37,7 +37,8 @@ public enum LogFault: Error, CustomStringConvertible {
 public enum LogCounter: Int, CaseIterable, Sendable {
     /// Records that were taken, and their lines' bytes that were written.
     case appended, bytesWritten
-    /// Records that were dropped as too many lines waited for the disk, and those that are none:
+    /// Records that were dropped as too much waited for the disk, here or in a ring; and those that
+    /// are none:
     /// no object on one line, or longer than `Limits.recordBytesMax`.
     case dropped, refused
     /// Writes and syncs that failed, each tried again.

@@ -1,0 +1,125 @@
+public import CoreLoop
+public import EventLog
+import HTTP
+import Mirror
+import Upstream
+
+/// Makes events of a worker's mirrored requests and hands them to the event log's process. For the
+/// access log's thread: a worker's loop does nothing for it.
+public final class EventTap {
+    /// What is the same in all events: the names that routes, targets and shadows have, and which
+    /// configuration it is.
+    public struct Names: Sendable {
+        /// Of each route: its name, and its target's id.
+        public var routes: [String]
+        public var targets: [String]
+        /// Of each shadow: its target's id.
+        public var shadows: [String]
+        public var configVersion: String
+
+        /// The names of a configuration.
+        public init(settings: GatewaySettings, configVersion: String) {
+            routes = settings.routes.map(\.name)
+            targets = settings.routes.map { settings.targets[$0.target].id }
+            shadows = settings.shadows.map(\.targetID)
+            self.configVersion = configVersion
+        }
+    }
+
+    private let names: Names
+    private let wake: Wake
+    private var producer: RecordProducer
+    private let random = SecureRandom()
+    private let room: UnsafeMutableRawBufferPointer
+
+    /// A tap into `ring`; `wake` is the door of the process that takes the events.
+    public init(_ ring: RecordRing, wake: Wake, names: Names) {
+        self.names = names
+        self.wake = wake
+        producer = RecordProducer(ring)
+        // Names and ids only: no text of a request or an answer is in these events.
+        room = .allocate(byteCount: 16 << 10, alignment: 8)
+    }
+
+    deinit { room.deallocate() }
+
+    /// An event for each copy of a request. What does not fit in the ring is dropped and counted
+    /// there.
+    func take(_ record: LogRecord) {
+        for place in 0..<Int(record.copyCount) {
+            let event = event(record, record.copies[place])
+            if let bytes = event.encode(into: room) { _ = producer.push(bytes) }
+        }
+        if record.copyCount > 0, producer.consumerNeedsWaking() { wake.signal() }
+    }
+
+    private func event(_ record: LogRecord, _ copy: LogRecord.Copy) -> DecisionEvent {
+        let route = Int(record.route)
+        var primary = DecisionEvent.Side(
+            provider: names.targets[route], model: nil,
+            latencyUs: Int(clamping: record.latencyNs / 1_000),
+            status: record.isWhole ? Self.status(Int(record.status)) : .reset)
+        primary.httpStatus = Int(record.status)
+        primary.requestBytes = Int(clamping: record.requestBytes)
+        primary.answerBytes = Int(clamping: record.answerBytes)
+        let isRefused = record.status >= 500 || !record.isWhole
+        var event = DecisionEvent(
+            id: UUIDv7.make(milliseconds: record.wallMs, random.next(), random.next()),
+            timestampMs: record.wallMs, verdict: .allow,
+            reasonCode: isRefused ? "upstream_error" : "ok",
+            requestID: record.requestID.string, configVersion: names.configVersion,
+            primary: primary)
+        event.route = names.routes[route]
+        let outcome = copy.outcome
+        guard outcome.wasSent != 0 else {
+            event.shadowProvider = names.shadows[Int(copy.shadow)]
+            event.dropReason = DropReason(rawValue: Int(outcome.code))?.label ?? "invalid_copy"
+            return event
+        }
+        event.shadowID = Self.text(outcome.shadowID)
+        var shadow = DecisionEvent.Side(
+            provider: names.shadows[Int(copy.shadow)], model: nil,
+            latencyUs: Int(outcome.latencyUs),
+            status: Self.status(CopyResult(rawValue: Int(outcome.code)), Int(outcome.status)))
+        shadow.httpStatus = Int(outcome.status)
+        shadow.requestBytes = primary.requestBytes
+        event.shadow = shadow
+        event.comparison = DecisionEvent.Comparison()
+        return event
+    }
+
+    private static func status(_ code: Int) -> DecisionEvent.SideStatus {
+        switch code {
+        case 429: .rateLimited
+        case 400..<500: .error4xx
+        case 500...: .error5xx
+        case 0: .reset
+        default: .success
+        }
+    }
+
+    private static func status(_ result: CopyResult?, _ code: Int) -> DecisionEvent.SideStatus {
+        switch result {
+        case .timeout: .timeout
+        case .cancelled: .cancelled
+        // A reset, or an answer that could not be read: it has no status then.
+        default: status(code)
+        }
+    }
+
+    private static func text(_ id: (UInt64, UInt64)) -> String {
+        var bytes = InlineArray<36, UInt8>(repeating: 0)
+        return withUnsafeMutableBytes(of: &bytes) { memory in
+            var writer = HeadWriter(memory)
+            UUIDv7.append(id.0, id.1, to: &writer)
+            return String(decoding: memory, as: UTF8.self)
+        }
+    }
+}
+
+extension LogRecord.Text {
+    /// The text; bytes that are no UTF-8 are replaced.
+    var string: String {
+        withUnsafeBytes(of: bytes) { String(decoding: $0.prefix(Int(count)), as: UTF8.self) }
+    }
+}
