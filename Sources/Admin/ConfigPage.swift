@@ -1,4 +1,5 @@
 import CoreLoop
+import EventLog
 import Mirror
 import Proxy
 import TLS
@@ -34,7 +35,7 @@ struct ConfigPage {
                 ])
             ),
             ("log", log),
-            ("access_log", accessLog),
+            ("access_log", accessLog), ("event_log", eventLog),
             ("providers", .object([("targets", .list(settings.targets.map { target($0) }))])),
             ("routes", .list(settings.routes.map { route($0) })),
             ("traffic_mirror", mirror),
@@ -164,6 +165,15 @@ struct ConfigPage {
         return .object([("path", .text(log.path)), ("format", .text("json"))])
     }
 
+    private var eventLog: JSONText {
+        guard let log = settings.eventLog else { return .text("off") }
+        return .object([
+            ("directory", .text(log.directory)), ("segment_bytes", Self.count(log.segmentBytes)),
+            ("sync", Self.time(log.syncMs)), ("retention_days", Self.count(log.retentionDays)),
+            ("immutable", .flag(log.isImmutable)),
+        ])
+    }
+
     // MARK: Targets
 
     private func target(_ target: TargetSettings) -> JSONText {
@@ -184,7 +194,9 @@ struct ConfigPage {
             ])
         }
         return .object([
-            ("id", .text(target.id)), ("provider", .text("http")),
+            ("id", .text(target.id)), ("provider", .text(target.provider?.name ?? "http")),
+            ("secret_key_ref", keySource(target.provider?.keySource)),
+            ("annotate_provider", target.provider.map { .flag($0.annotates) } ?? .null),
             ("endpoints", .list(endpoints)), ("tls", target.tls.map { tls($0) } ?? .null),
             ("balance", balance(target.balance)), ("health", health(target.health)),
             ("panic_threshold", .number(target.panicThreshold)),
@@ -206,6 +218,15 @@ struct ConfigPage {
             ("certificate", .optional(tls.certificate)), ("key", .optional(tls.key)),
             ("insecure_skip_verify", .flag(tls.skipsVerification)),
         ])
+    }
+
+    /// Where a key comes from: never the key.
+    private func keySource(_ source: ProviderSettings.KeySource?) -> JSONText {
+        switch source {
+        case nil: .null
+        case .variable(let name): .object([("env", .text(name))])
+        case .file(let path): .object([("file", .text(path))])
+        }
     }
 
     private func balance(_ policy: BalancePolicy) -> JSONText {

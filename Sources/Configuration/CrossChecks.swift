@@ -1,6 +1,7 @@
 import CoreLoop
 import Mirror
 import Proxy
+import TLS
 import Upstream
 
 /// What only shows where blocks are seen together.

@@ -53,9 +53,9 @@ public struct LogRecord {
     var target = Text<1024>()
 }
 
-/// One JSON line for each request, and an event for each copy, written by a thread of its own. A request whose copies are still
-/// at a shadow waits for them, so that both sides stand in one line. A full ring costs the line,
-/// never the request: counted.
+/// One JSON line for each request, and an event for each copy, written by a thread of its own. A
+/// request whose copies are still at a shadow waits for them, so that both sides stand in one line.
+/// A full ring costs the line, never the request: counted.
 public final class AccessLog {
     /// The record of a request that is not logged.
     public static let none = UInt32.max
@@ -110,7 +110,8 @@ public final class AccessLog {
         writer = AccessLogWriter(
             file: AccessLogFile(
                 // Without lines nothing is ever written to it.
-                fd: fd ?? STDOUT_FILENO, path: path, lost: counters[.logUnwritten], changes: changes),
+                fd: fd ?? STDOUT_FILENO, path: path, lost: counters[.logUnwritten], changes: changes
+            ),
             ring: ring, wake: wake, routes: routes, targets: targets, shadows: shadows,
             events: events, writesLines: writesLines)
         writer.start()

@@ -44,6 +44,15 @@ extension ProxyWorker {
         }
     }
 
+    /// Adds the member to the length that the answer's head tells.
+    func announceAnnotation(_ slot: Int, _ client: Int, _ form: inout Forwarding.AnswerForm) {
+        guard case .at = annotationPlace, case .length = answerHead.framing else { return }
+        let upstream = upstreams[slot]
+        let member = forwarding.annotation(ofRoute: Int(clients[client].pointee.route))
+        upstream.pointee.bodyLeft += UInt64(member.count)
+        form.contentLength = upstream.pointee.bodyLeft
+    }
+
     /// The size line of a chunked body's first chunk, if it is whole and has no extension.
     private func firstChunk(
         _ body: Swift.Slice<UnsafeRawBufferPointer>

@@ -287,13 +287,7 @@ extension ProxyWorker {
             form.isChunked = !flags.contains(.http10)
             clients[client].pointee.flags.insert(form.isChunked ? .rechunked : .closeAfter)
         }
-        if flags.contains(.annotated), case .at = annotationPlace, case .length = answerHead.framing
-        {
-            let count = UInt64(
-                forwarding.annotation(ofRoute: Int(clients[client].pointee.route)).count)
-            upstream.pointee.bodyLeft += count
-            form.contentLength = upstream.pointee.bodyLeft
-        }
+        if flags.contains(.annotated) { announceAnnotation(slot, client, &form) }
         // An answer before the request's end: what is left of the request is not waited for.
         if !flags.contains(.requestRead) { clients[client].pointee.flags.insert(.closeAfter) }
         form.closes = clients[client].pointee.flags.contains(.closeAfter)

@@ -1,6 +1,7 @@
 import CLinux
 import Configuration
 import CoreLoop
+import EventLog
 import Proxy
 import Synchronization
 import TLS

@@ -236,7 +236,8 @@ extension Supervisor {
         Console.log(.info, "Reloading \(source.file)", isLimited: false)
         do throws(SystemError) {
             reload = Reload(
-                stage: .reading(try ConfigurationLoad(source, known: current.knownAddresses, bell: bell)),
+                stage: .reading(
+                    try ConfigurationLoad(source, known: current.knownAddresses, bell: bell)),
                 startedMs: Instant.now().milliseconds, askers: askers)
             askers = []
         } catch {

@@ -18,11 +18,14 @@ import Testing
         forwarding: {trusted_proxies: [10.0.0.0/8, "2001:db8::/32", "::1", 1.2.3.4, unix]}
         limits: {head_timeout: 1500ms, idle_timeout: 2h}
         access_log: {path: "-"}
+        event_log: {directory: /tmp/events}
         providers:
           targets:
             - {id: app, endpoints: [{url: "http://10.0.0.1:9001/v1", weight: 3}, {url: "http://10.0.0.2:9001/v1"}],
                balance: {hash: "header:x-user-id"}, retries: {attempts: 2}, health: {path: /up, status: [200, 204-206]}, ejection: "off"}
             - {id: next, base_url: "http+unix:///run/next.sock"}
+            - {id: llm, provider: openai, secret_key_ref: {file: /run/key}}
+            - {id: other, provider: openai, secret_key_ref: {env: OTHER_KEY}}
         routes:
           - {name: a, match: {path_prefix: /a, host: "*.example.com", methods: [GET],
                               headers: {x-api-key: hunter2, x-canary: "1", x-debug: null}},

@@ -168,7 +168,10 @@ import Upstream
         let processes = try #require(status["processes"] as? [[String: Any]])
         #expect(
             processes.map { $0["role"] as? String }
-                == ["supervisor", "worker", "worker", "shadow", "shadow", "admin", "health"])
+                == [
+                    "supervisor", "worker", "worker", "shadow", "shadow", "admin", "health",
+                    "events",
+                ])
         let held = processes[2]
         #expect(held["index"] as? Int == 1 && held["pid"] is NSNull)
         #expect(held["state"] as? String == "held_back" && held["restarts"] as? Int == 7)
@@ -229,6 +232,7 @@ import Upstream
                 shadow          1  105  running                        0  1 h 02 m  -
                 admin           0  101  running                        0  1 h 02 m  -
                 health          0  106  running                        0  1 h 02 m  -
+                events          0  107  running                        0  1 h 02 m  -
 
                 TARGET  ENDPOINT  HEALTH        SINCE  LAST CHECK  EJECTED BY  REQUESTS  OPEN  IDLE  ADDRESSES
                 app     app:80    unhealthy  1 m 05 s  status 503           1        12     4     2  10.0.0.1:80, [::1]:80

@@ -292,7 +292,7 @@ import Testing
         let bytes = memory.first?.number ?? 0
         #expect(bytes > 1_000_000 && bytes < 4_000_000_000)
         #expect(metrics.value("umbra_process_up", ["role": "shadow", "index": "0"]) == "0")
-        #expect(metrics.select("umbra_process_up").count == 7)
+        #expect(metrics.select("umbra_process_up").count == 8)
     }
 
     @Test func namesFromTheConfigurationAreEscapedAndToldApart() throws {
