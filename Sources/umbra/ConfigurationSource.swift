@@ -20,7 +20,7 @@ struct ConfigurationSource: Sendable {
         case read(Launch, [Diagnostic])
         case refused([Diagnostic])
         /// What the file asks for cannot be had.
-        case unusable(String)
+        case unusable(String, GatewayLogSettings)
     }
 
     /// Reads and checks the file and all that it names. Blocks for as long as look-ups take: at a
@@ -38,7 +38,7 @@ struct ConfigurationSource: Sendable {
         }
         let faults = [Self.accessLogFault, Self.eventLogFault, Self.tokenFault]
         if let reason = faults.lazy.compactMap({ $0(settings) }).first {
-            return .unusable(reason)
+            return .unusable(reason, settings.log)
         }
         let workers = settings.runtime.workers ?? ProcessControl.affinity().count
         return .read(

@@ -84,7 +84,8 @@ enum GatewayCommand {
             for finding in findings { Console.error(finding.text(file: file)) }
             Console.log(.error, "\(file) cannot be served: nothing was started")
             return 2
-        case .unusable(let reason):
+        case .unusable(let reason, let log):
+            GatewayLog.configure(log)
             Console.log(.error, "\(reason): nothing was started")
             return 1
         case .read(let launch, let findings):

@@ -254,7 +254,7 @@ extension Supervisor {
                 .error, "Reload refused: \(source.file) is not valid; nothing has changed",
                 isLimited: false)
             endReload(.refused(file: source.file, findings), .refused)
-        case .unusable(let reason): cancelReload(reason)
+        case .unusable(let reason, _): cancelReload(reason)
         case .read(let launch, let findings):
             say(findings)
             do throws(SystemError) {

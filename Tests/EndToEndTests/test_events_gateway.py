@@ -13,6 +13,8 @@ from harness.waiting import wait_for
 
 
 def events(folder, *words):
+    if "--last" not in words:
+        words = ("--last", "10000", *words)
     run = subprocess.run([BINARY, "events", "list", "--json", "--dir", str(folder), *words],
                          capture_output=True, text=True, timeout=30)
     return json.loads(run.stdout) if run.returncode == 0 else []
@@ -80,6 +82,16 @@ def test_a_killed_writer_and_a_killed_worker_cost_nothing_that_was_written(loggi
         wait_for(lambda: all(p["state"] == "running" and p["pid"] != pid for p in logging.processes()),
                  f"another {role}")
         assert events(folder)[:len(before)] == before
+
+        # A worker's death takes its shadow process along: copies are dropped until both are back.
+        def goes_on():
+            logging.ask(path)
+            time.sleep(0.05)
+            return len(events(folder)) > len(before)
+
+        wait_for(goes_on, "events after the death")
+        time.sleep(0.2)
+        asked = len(events(folder))
     logging.ask(path)
     wait_events(folder, asked + 1)
     assert verify(folder)["valid"]

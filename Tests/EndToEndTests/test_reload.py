@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from harness.gateway import alive, descendants, exchange, merged, request_bytes, settings
+from harness.gateway import BINARY, alive, descendants, exchange, merged, request_bytes, settings
 from harness.load import Load
 from harness.metrics import settled
 from harness.peer import answer
@@ -165,38 +165,28 @@ def test_what_cannot_be_had_changes_nothing(two, path, tmp_path):
     assert two.metrics().by("umbra_reloads_total", "result")["failed"] == 1
 
 
-def test_processes_that_do_not_start_change_nothing(two, path):
-    before = [p["pid"] for p in two.processes()]
-    known = set(descendants(two.process.pid))
-    over = threading.Event()
-
-    def kill_what_is_new():
-        while not over.is_set():
-            for pid in set(descendants(two.process.pid)) - known:
-                try:
-                    os.kill(pid, signal.SIGKILL)
-                except ProcessLookupError:
-                    pass
-
-    def failed():
-        return any("Reload failed: " in line and "killed by signal 9" in line for line in two.log)
-
-    killer = threading.Thread(target=kill_what_is_new, daemon=True)
-    with Load(two, path, keep_alive=False) as load:
+def test_processes_that_do_not_start_change_nothing(run_gateway, origin, shadow, path, tmp_path):
+    # What processes are started from is another program by the time of the reload.
+    program = tmp_path / "umbra"
+    shutil.copy(BINARY, program)
+    gateway = run_gateway(settings(origin, shadow, runtime={"workers": 2}),
+                          environment={"UMBRA_EXECUTABLE": str(program)})
+    before = [p["pid"] for p in gateway.processes()]
+    program.rename(tmp_path / "kept")
+    program.write_text("#!/bin/sh\nexit 3\n")
+    program.chmod(0o755)
+    with Load(gateway, path, keep_alive=False) as load:
         load.wait_more(20)
-        killer.start()
-        try:
-            two.signal(signal.SIGHUP)
-            wait_for(failed, lambda: f"the failure; log:\n{two.text}")
-            load.wait_more(50)
-        finally:
-            over.set()
-            killer.join(15)
+        gateway.signal(signal.SIGHUP)
+        wait_for(lambda: any("Reload failed: " in line and "ended: exit status 3" in line
+                             for line in gateway.log), lambda: f"the failure:\n{gateway.text}")
+        load.wait_more(50)
     assert (load.broken, load.refused, load.wrong) == (0, 0, [])
-    assert [p["pid"] for p in two.processes()] == before
-    assert two.metrics().by("umbra_reloads_total", "result")["failed"] == 1
-    only_the_present_one(two)
-    two.reload()
+    assert [p["pid"] for p in gateway.processes()] == before
+    assert gateway.metrics().by("umbra_reloads_total", "result")["failed"] == 1
+    only_the_present_one(gateway)
+    shutil.copy(BINARY, program)
+    gateway.reload()
 
 
 def test_more_and_fewer_workers(two, path):
