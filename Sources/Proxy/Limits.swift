@@ -11,6 +11,9 @@ public enum ProxyLimits {
     public static let headPartsMax = 64
     /// Reads that one connection may do in one turn before the others get theirs.
     public static let relayRoundsPerTurnMax = 2
+    /// Reads of a client's heads in one turn: over TLS each may bring few bytes and cost as much as
+    /// a large one.
+    public static let headReadsPerTurnMax = 8
     /// Bytes that may wait for a peer that reads slowly; then we stop reading for it.
     public static let queuedBytesMax = 512 << 10
     /// And at most this share of the blocks that are free: slow readers in any number leave some to

@@ -39,6 +39,7 @@ extension ProxyWorker {
     /// Reads and serves heads until there is none whole, or an exchange waits for its upstream.
     func readHead(_ slot: Int) {
         let client = clients[slot]
+        var reads = 0
         while client.pointee.state == .head {
             // Answers first: a client that does not read them gets no further request served.
             guard client.pointee.out.isEmpty else { return }
@@ -48,6 +49,11 @@ extension ProxyWorker {
                 waitForHead(slot)
                 return
             }
+            guard reads < ProxyLimits.headReadsPerTurnMax else {
+                goOn(client: slot)
+                return
+            }
+            reads += 1
             guard fillInput(slot) else { return }
         }
     }

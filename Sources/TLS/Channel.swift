@@ -31,11 +31,11 @@ public struct Channel: BitwiseCopyable {
     }
 
     /// Whether a read that brought fewer bytes than asked for has left nothing behind: the next
-    /// event says when there is more. TLS may have met the stream's end in the same read, and no
-    /// event tells of that again.
+    /// event says when there is more. TLS may have met the stream's end in the same read, or kept
+    /// something back, and no event tells of that.
     @inlinable @inline(__always)
     public func isDrained(isShort: Bool) -> Bool {
-        if _slowPath(tls.isOn) { return isShort && !tls.hasEnded }
+        if _slowPath(tls.isOn) { return isShort && !tls.hasMore }
         return isShort
     }
 

@@ -48,10 +48,21 @@ enum ContextForm {
             | UInt32(SSL_MODE_RELEASE_BUFFERS)
         _ = umbra_ctx_set_mode(context, Int(modes))
         umbra_ctx_set_read_ahead(context, 1)
+        SSL_CTX_set_info_callback(context, countSteps)
         _ = umbra_ctx_set_min_version(
             context, minVersion == .v13 ? TLS1_3_VERSION : TLS1_2_VERSION)
         SSL_CTX_set_options(context, Options.both)
         return context
+    }
+
+    private static let countSteps: @convention(c) (OpaquePointer?, Int32, Int32) -> Void = {
+        ssl, place, _ in
+        guard place & SSL_CB_LOOP != 0 else { return }
+        let bio = SSL_get_rbio(ssl)
+        var state = SocketState(bio)
+        guard state.isSecured else { return }
+        state.countStep()
+        state.store(bio)
     }
 
     /// Adds the authorities of a PEM text to those that a context trusts.

@@ -5,6 +5,11 @@ public enum TLSLimits {
     public static let recordBytesMax = 16_384
     /// Buffers shorter than a record are put together in one; longer ones are sent where they lie.
     public static let gatheredBytesMax = 16_384
+    /// Records that one read takes: small ones cost as much as large ones.
+    public static let recordsPerReadMax = 64
+    /// Steps of a connection's state machine behind its handshake, two or three for each message:
+    /// a key has to be changed once in 2^24 records at most (RFC 8446 §5.5).
+    public static let stepsMax = 255
     /// Bytes of one file with a certificate, a key, an authority or an OCSP answer.
     public static let fileBytesMax = 1 << 20
     /// Files of one configuration, and certificates in one of them.

@@ -4,7 +4,8 @@ import CoreLoop
 
 /// What a session's BIO knows, in the bits of its one data pointer: nothing is allocated for it.
 ///
-/// Bits 0–31 the socket, 32–39 flags, 40–55 bytes of the record that waits for the kernel.
+/// Bits 0–31 the socket, 32–39 flags, 40–55 bytes of the record that waits for the kernel, 56–63
+/// steps of the state machine since the handshake.
 struct SocketState {
     private(set) var raw: UInt
 
@@ -13,6 +14,9 @@ struct SocketState {
     private static let ended: UInt = 1 << 34
     private static let greeted: UInt = 1 << 35
     private static let plain: UInt = 1 << 36
+    private static let secured: UInt = 1 << 37
+    private static let more: UInt = 1 << 38
+    private static let stepsShift: UInt = 56
     private static let pendingShift: UInt = 40
     private static let pendingMask: UInt = 0xFFFF << pendingShift
 
@@ -54,6 +58,22 @@ struct SocketState {
         get { has(Self.plain) }
         set { set(Self.plain, newValue) }
     }
+    /// The handshake is done: every message but content counts as a step from now on.
+    var isSecured: Bool {
+        get { has(Self.secured) }
+        set { set(Self.secured, newValue) }
+    }
+    /// A read was ended by its bound: there may be more, and no event tells of it.
+    var hasMore: Bool {
+        get { has(Self.more) }
+        set { set(Self.more, newValue) }
+    }
+    /// What the peer had OpenSSL do besides passing content on: key updates, attempts to
+    /// renegotiate, tickets.
+    var steps: Int { Int(raw >> Self.stepsShift) }
+    mutating func countStep() {
+        if steps < TLSLimits.stepsMax { raw += 1 << Self.stepsShift }
+    }
     /// Bytes of the record that was made and not sent whole: the next write has to bring the same.
     var pendingBytes: Int {
         get { Int((raw & Self.pendingMask) >> Self.pendingShift) }
@@ -79,6 +99,12 @@ enum SocketBIO {
             var state = SocketState(bio)
             guard !state.isDrained, let memory else {
                 umbra_bio_retry_read(bio)
+                return -1
+            }
+            // OpenSSL goes on reading until there is content: a peer that sends none would never
+            // let go of it.
+            guard state.steps < TLSLimits.stepsMax else {
+                umbra_bio_clear_retry(bio)
                 return -1
             }
             switch Socket.receive(state.fd, memory, Int(count)) {

@@ -78,6 +78,7 @@ public struct TLSSession: BitwiseCopyable {
         mark { $0.isDrained = false }
         let result = SSL_do_handshake(pointer)
         if result == 1 {
+            mark { $0.isSecured = true }
             ERR_clear_error()
             return .done
         }
@@ -126,17 +127,19 @@ public struct TLSSession: BitwiseCopyable {
     /// for now, as for a plain socket's `recv`; see `Channel.isDrained`. An end without the peer's
     /// close_notify is `.failed`: what came before it may be cut off (RFC 8446 §6.1).
     public func receive(_ memory: UnsafeMutableRawPointer, _ count: Int) -> ReadOutcome {
-        mark { $0.isDrained = false }
-        return fill(memory, count)
+        var records = 0
+        beginReading()
+        return fill(memory, count, &records)
     }
 
     /// As `receive`, into several buffers.
     public func receive(into vectors: UnsafeMutablePointer<iovec>, _ count: Int) -> ReadOutcome {
-        mark { $0.isDrained = false }
+        var records = 0
+        beginReading()
         var total = 0
         for place in 0..<count {
             let room = vectors[place].iov_len
-            switch fill(vectors[place].iov_base!, room) {
+            switch fill(vectors[place].iov_base!, room, &records) {
             case .bytes(let received):
                 total += received
                 if received < room { return .bytes(total) }
@@ -149,7 +152,16 @@ public struct TLSSession: BitwiseCopyable {
         return .bytes(total)
     }
 
-    private func fill(_ memory: UnsafeMutableRawPointer, _ count: Int) -> ReadOutcome {
+    private func beginReading() {
+        mark {
+            $0.isDrained = false
+            $0.hasMore = false
+        }
+    }
+
+    private func fill(
+        _ memory: UnsafeMutableRawPointer, _ count: Int, _ records: inout Int
+    ) -> ReadOutcome {
         var total = 0
         while total < count {
             let result = SSL_read(pointer, memory + total, Int32(min(count - total, 1 << 30)))
@@ -157,6 +169,11 @@ public struct TLSSession: BitwiseCopyable {
                 total += Int(result)
                 // A record at a time; the next may be here, in the session or in the socket.
                 if SocketState(bio).isDrained, SSL_has_pending(pointer) == 0 { break }
+                records += 1
+                guard records < TLSLimits.recordsPerReadMax else {
+                    mark { $0.hasMore = true }
+                    break
+                }
                 continue
             }
             let outcome = readFailure(result)
@@ -177,8 +194,12 @@ public struct TLSSession: BitwiseCopyable {
         }
     }
 
-    /// Whether an end was met behind the bytes that the last read brought.
-    @usableFromInline var hasEnded: Bool { SocketState(bio).hasEnded }
+    /// Whether there is more behind the bytes that the last read brought, an end or what its bound
+    /// kept back, that no event tells of.
+    @usableFromInline var hasMore: Bool {
+        let state = SocketState(bio)
+        return state.hasEnded || state.hasMore
+    }
 
     /// As `Socket.isStale`, for a connection that is closed where the answer is true: what the peer
     /// sent unasked is taken. A session ticket that comes late is no reason.

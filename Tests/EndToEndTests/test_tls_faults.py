@@ -1,5 +1,6 @@
 """Clients whose TLS breaks: each costs its own connection, and no other's."""
 
+import ctypes
 import ssl
 
 import pytest
@@ -65,6 +66,12 @@ class Raw:
                 assert self.stream.fill(), f"ended after {got!r}"
                 self.incoming.write(self.stream.take(len(self.stream.buffer)))
         return got
+
+    def read_rest(self):
+        """The rest of an answer whose content is `ok`."""
+        got = b""
+        while not got.endswith(b"\r\n\r\nok"):
+            got += self.read(1)
 
 
 def spoiled(record):
@@ -161,14 +168,75 @@ def test_no_shared_group(gateway):
 
 def test_no_early_data(gateway):
     """A request that can be replayed by whoever recorded it is never taken (RFC 8446 §8)."""
-    text = s_client(gateway.port, "-tls1_3", send=request_bytes("/", fields=[("Connection", "close")]))
+    text = s_client(gateway.port, "-tls1_3", "-ign_eof",
+                    send=request_bytes("/", fields=[("Connection", "close")]))
     assert "Max Early Data: 0" in text, text
+
+
+class Endless:
+    """A client that changes its keys over and over (RFC 8446 §4.6.3), many records in one `send`.
+    Python's ssl cannot: this is OpenSSL itself."""
+
+    def __init__(self, port):
+        self.library = ctypes.CDLL("libssl.so.3")
+        crypto = ctypes.CDLL("libcrypto.so.3")
+        pointer = ctypes.c_void_p
+        for owner, name in [(self.library, "TLS_client_method"), (self.library, "SSL_CTX_new"),
+                            (self.library, "SSL_new"), (crypto, "BIO_s_mem"), (crypto, "BIO_new")]:
+            getattr(owner, name).restype = pointer
+        self.crypto = crypto
+        self.context = pointer(self.library.SSL_CTX_new(pointer(self.library.TLS_client_method())))
+        self.session = pointer(self.library.SSL_new(self.context))
+        self.incoming, self.outgoing = (
+            pointer(crypto.BIO_new(pointer(crypto.BIO_s_mem()))) for _ in range(2))
+        self.library.SSL_set_bio(self.session, self.incoming, self.outgoing)
+        self.stream = connect(port)
+        while self.library.SSL_connect(self.session) != 1:
+            self.stream.send(self.made())
+            assert self.stream.fill(), "ended in the handshake"
+            data = self.stream.take(len(self.stream.buffer))
+            assert crypto.BIO_write(self.incoming, data, len(data)) == len(data)
+        self.stream.send(self.made())
+
+    def made(self):
+        data = b""
+        buffer = ctypes.create_string_buffer(1 << 16)
+        while (count := self.crypto.BIO_read(self.outgoing, buffer, len(buffer))) > 0:
+            data += buffer.raw[:count]
+        return data
+
+    def key_updates(self, count):
+        for _ in range(count):
+            assert self.library.SSL_key_update(self.session, 0) == 1
+            assert self.library.SSL_do_handshake(self.session) == 1
+        return self.made()
+
+    def close(self):
+        self.stream.close()
+        self.library.SSL_free(self.session)
+        self.library.SSL_CTX_free(self.context)
+
+
+def test_key_updates_without_content_are_cut(run_gateway, origin, path):
+    """A few between requests are a client's right. Thousands are a way to make the worker busy with
+    one connection; no time limit would end it."""
+    gateway = run_gateway(settings(origin, listen=[listener()], limits={"head_timeout": "60s"}))
+    client = Endless(gateway.port)
+    try:
+        client.stream.send(client.key_updates(8))
+        assert client.stream.is_open()
+        client.stream.send(client.key_updates(8) + client.key_updates(20_000))
+        client.stream.wait_end()
+    finally:
+        client.close()
+    with secure(gateway.port) as other:
+        assert exchange(other, path).status == 200
 
 
 def test_stalled_handshakes_by_the_hundred(run_gateway, origin, path):
     """Hundreds stall in the middle of their first flight: a client among them is served at once, and
     each of them is cut."""
-    gateway = run_gateway(settings(origin, listen=[listener()], limits={"head_timeout": "3s"}))
+    gateway = run_gateway(settings(origin, listen=[listener()], limits={"head_timeout": "6s"}))
     stalled = []
     for _ in range(STALLED):
         client = Raw(gateway.port)
@@ -180,6 +248,21 @@ def test_stalled_handshakes_by_the_hundred(run_gateway, origin, path):
         assert exchange(other, path).status == 200
     assert handshakes(gateway, "timeout") == 0
     for client in stalled:
-        client.stream.wait_end()
+        client.stream.wait_end(timeout=30)
     wait_for(lambda: handshakes(gateway, "timeout") == STALLED, "all counted")
     wait_for(lambda: gateway.metrics().sum("umbra_connections_open") == 0, "all closed")
+
+
+@VERSIONS
+def test_many_small_records(gateway, origin, path, version):
+    """A head and a body in records of a few bytes each, all at once: more than one read takes."""
+    body = bytes(range(256)) * 16
+    request = request_bytes(path, "POST", body=body, fields=[("X-Filler", "f" * 600)])
+    with Raw(gateway.port, version) as client:
+        client.handshake()
+        for step in (1, 3, 7):
+            client.stream.send(b"".join(
+                client.record(request[at:at + step]) for at in range(0, len(request), step)))
+            assert client.read(40).startswith(b"HTTP/1.1 200 OK")
+            client.read_rest()
+    assert [r.body == body for r in origin.seen(path)] == [True] * 3
