@@ -85,6 +85,7 @@ enum GatewayCommand {
     }
 
     private static func supervise(_ launch: Launch, _ source: ConfigurationSource) -> Int32 {
+        defer { GatewayLog.end() }
         do throws(SystemError) {
             return try Supervisor(launch, source: source).run()
         } catch {

@@ -316,6 +316,7 @@ enum RoleCommand {
         setpriority(__priority_which_t(PRIO_PROCESS.rawValue), 0, 5)
         let settings = launch.settings
         guard let process = board.health else { return }
+        GatewayLog.count(in: process)
         let worker = try HealthWorker(
             targets: settings.targets, resolver: settings.resolver,
             security: Secrets.forHealth(settings), board: board.upstreams, now: .now(),
@@ -331,6 +332,7 @@ enum RoleCommand {
         process[.state].set(UInt64(ProcessState.running.rawValue))
         worker.run {
             process[.heartbeatMs].set(Instant.now().milliseconds)
+            GatewayLog.tick()
             return stopRequested != 0
         }
     }

@@ -283,7 +283,8 @@ struct Fault: Sendable, CustomTestStringConvertible {
         Fault("admin: {listen: nowhere}", .badAddress, "admin.listen", 5, "has no port"),
         Fault("admin: 127.0.0.1:5", .wrongType, "admin", 5, "must be a mapping"),
         Fault(
-            "admin: {token: secret}", .wrongType, "admin.token", 5, "must be a mapping, is secret"),
+            "admin: {token: secret}", .wrongType, "admin.token", 5,
+            "must be a mapping; the token itself does not belong here"),
         Fault("admin: {token: {}}", .missingKey, "admin.token.env", 5, "required"),
         Fault(
             "admin: {token: {env: \"A B\"}}", .wrongType, "admin.token.env", 5,

@@ -101,4 +101,16 @@ import Testing
         #expect(result.settings?.targets.count == 2)
         #expect(result.file == good)
     }
+
+    /// A secret in the wrong place is not repeated in what ends in logs.
+    @Test(arguments: [
+        targets + "admin: {token: t0psecret}", targets + "admin: {token: {env: \"t0psecret x\"}}",
+        "providers: {targets: [{id: app, base_url: \"http://user:t0psecret@app:80\"}]}",
+    ])
+    func secretsAreNotRepeated(_ document: String) {
+        let result = lint(document)
+        #expect(result.settings == nil)
+        #expect(!LintReport.text(result).contains("t0psecret"), "\(LintReport.text(result))")
+        #expect(!LintReport.json(result).contains("t0psecret"))
+    }
 }

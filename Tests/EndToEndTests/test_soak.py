@@ -1,6 +1,7 @@
 """The soak: a mirroring gateway with plain and TLS listeners under load for a while, its shadow and
 its primary failing in turn. Memory, descriptors and threads of each process stay what they are after
-the warm-up, no process dies, and at the end every count equals what the clients counted.
+the warm-up, no process dies, the configuration is read again time after time, and at the end every
+count equals what the clients counted.
 
 `make soak` runs it for ten minutes; SOAK_SECONDS sets another time. Not part of the suite."""
 
@@ -17,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from harness import tls
-from harness.gateway import BINARY, die_with_the_tests, memory_bytes, settings
+from harness.gateway import BINARY, descendants, die_with_the_tests, memory_bytes, settings
 from harness.metrics import settled
 from harness.ports import free_port
 from harness.stream import connect
@@ -31,6 +32,7 @@ SHADOW_TURN = ["normal", "hang", "normal", "refuse", "normal", "killed", "normal
 PHASE_S = 5.0
 PRIMARY_FAULT_S = 37.0
 ROTATE_S = 23.0
+RELOAD_S = 13.0
 RATE = {"keep-alive": 150, "tls": 60, "new connections": 25, "posts": 25}
 MIB = 1 << 20
 # Memory that a process may gain after its warm-up: an allocator's spread, not a leak of 250,000
@@ -81,18 +83,18 @@ class Origin:
 
 
 class Faults(threading.Thread):
-    """Has the services behind fail in turn, and rotates the access log."""
+    """Has the services behind fail in turn, rotates the access log, and reloads."""
 
     def __init__(self, gateway, primary, shadow, log_file):
         super().__init__(daemon=True)
         self.gateway, self.primary, self.shadow, self.log_file = gateway, primary, shadow, log_file
         self.done = threading.Event()
-        self.counts = {"shadow": 0, "primary": 0, "rotations": 0}
+        self.counts = {"shadow": 0, "primary": 0, "rotations": 0, "reloads": 0}
         self.fault = None
 
     def run(self):
         try:
-            begin, phase, primary, rotation = time.monotonic(), 0, 1, 1
+            begin, phase, primary, rotation, reload = time.monotonic(), 0, 1, 1, 1
             while not self.done.wait(0.1):
                 now = time.monotonic() - begin
                 if now > (phase + 1) * PHASE_S:
@@ -110,6 +112,10 @@ class Faults(threading.Thread):
                     self.gateway.signal(signal.SIGUSR1)
                     wait_for(self.log_file.exists, "the new access log")
                     self.counts["rotations"] += 1
+                if now > reload * RELOAD_S:
+                    reload += 1
+                    self.gateway.reload()
+                    self.counts["reloads"] += 1
         except BaseException as fault:
             self.fault = fault
         finally:
@@ -127,12 +133,13 @@ class Faults(threading.Thread):
 
 
 class Samples(threading.Thread):
-    """Looks at each process of the gateway time after time."""
+    """Looks at each process of the gateway time after time; a reload puts others in the places of
+    all but the supervisor."""
 
     def __init__(self, gateway):
         super().__init__(daemon=True)
-        self.pids = {f"{p['role']} {p['index']}": p["pid"] for p in gateway.processes()}
-        self.rows = {name: [] for name in self.pids}
+        self.gateway = gateway
+        self.rows = {name: [] for name in pids(gateway)}
         self.done = threading.Event()
         self.fault = None
         self.begin = time.monotonic()
@@ -140,15 +147,30 @@ class Samples(threading.Thread):
     def run(self):
         try:
             while not self.done.wait(1.0):
-                for name, pid in self.pids.items():
-                    self.rows[name].append((time.monotonic() - self.begin, *look(pid)))
-        except OSError as fault:
+                for name, pid in pids(self.gateway).items():
+                    try:
+                        self.rows[name].append((time.monotonic() - self.begin, *look(pid)))
+                    except (OSError, AssertionError):
+                        # It went, by a reload, between the two looks.
+                        continue
+        except BaseException as fault:
             self.fault = fault
 
     def between(self, name, first, last):
         """Of the samples from the share `first` to the share `last` of the time."""
         rows = self.rows[name]
         return rows[int(len(rows) * first):max(1, int(len(rows) * last))]
+
+
+def pids(gateway):
+    """What serves now. Between two admin processes nobody answers for an instant."""
+    def ask():
+        try:
+            return [p for p in json.loads(gateway.admin("/status")[1])["processes"] if p["pid"]]
+        except (OSError, ValueError):
+            return None
+
+    return {f"{p['role']} {p['index']}": p["pid"] for p in wait_for(ask, "the status")}
 
 
 def look(pid):
@@ -203,7 +225,7 @@ def test_soak(run_gateway, tmp_path):
         traffic_mirror={
             "sample_rate": 0.5, "timeout_ms": 500, "limits": {"qps": 100, "in_flight": 64},
             "safety": {"methods": ["GET", "POST"]}, "breaker": {"open": "200ms", "open_max": "1s"}}))
-    before = {name: look(pid) for name, pid in Samples(gateway).pids.items()}
+    before = {name: look(pid) for name, pid in pids(gateway).items()}
     begin = datetime.now(timezone.utc)
     faults, samples = Faults(gateway, primary, shadow, log_file), Samples(gateway)
     loads = start_load(gateway, SECONDS)
@@ -266,13 +288,13 @@ def check(gateway, samples, before, results, metrics, log_file, faults):
     # The processes.
     report += ["", "| process | RSS after warm-up, MiB | at the end | descriptors | threads |",
                "|---|---|---|---|---|"]
-    assert samples.pids == {f"{p['role']} {p['index']}": p["pid"] for p in gateway.processes()}
     wrong = []
-    for name in samples.pids:
+    for name in samples.rows:
         early, late = samples.between(name, 0.25, 0.5), samples.between(name, 0.75, 1)
         rss = [statistics.median(row[1] for row in part) for part in (early, late)]
         peaks = [max(row[2] for row in part) for part in (early, late)]
-        threads = {row[3] for row in early + late}
+        # The usual number: one that starts has fewer yet, one that reads the configuration one more.
+        threads = {statistics.mode(row[3] for row in part) for part in (early, late)}
         report.append(f"| {name} | {rss[0] / MIB:.1f} | {rss[1] / MIB:.1f} | "
                       f"{peaks[0]} → {peaks[1]} | {', '.join(map(str, sorted(threads)))} |")
         if rss[1] - rss[0] > GROWTH_BYTES_MAX:
@@ -282,9 +304,14 @@ def check(gateway, samples, before, results, metrics, log_file, faults):
         if threads != {before[name][2]}:
             wrong.append(f"{name} had {before[name][2]} threads, then {sorted(threads)}")
     assert not wrong, "\n".join(wrong + report)
-    # At rest each descriptor is one that was there at the start, or an idle one of a pool.
+    assert not [line for line in gateway.log if " died" in line or "Reload failed" in line]
+    assert metrics.sum("umbra_process_restarts_total") == 0
+    # At rest there are as many processes as at the start, and each descriptor is one that was there
+    # then, or an idle one of a pool.
+    wait_for(lambda: len(descendants(gateway.process.pid)) == len(before) - 1,
+             lambda: f"{len(before) - 1} processes, {len(descendants(gateway.process.pid))} are there")
     wait_for(lambda: gateway.metrics().sum("umbra_connections_open") == 0, "all clients to be gone")
-    for name, pid in samples.pids.items():
+    for name, pid in pids(gateway).items():
         wait_for(lambda: look(pid)[1] <= before[name][1], lambda: f"{name}: {before[name][1]} "
                  f"descriptors at the start, {look(pid)[1]} at the end", POOL_IDLE_S + 10, every=0.5)
     report.append("")
