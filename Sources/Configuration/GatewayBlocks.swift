@@ -18,8 +18,8 @@ enum GatewayBlocks {
             listenPlace = place
             if let address = ListenBlock.address(node, place, findings) { admin.listen = address }
         }
-        // What stands in the place of a variable's name may be the token: it is not repeated, because
-        // findings end in logs.
+        // What stands in the place of a variable's name may be the token: it is not repeated,
+        // because findings end in logs.
         if let (node, place) = section.value("token"), case .scalar = node.content {
             findings.add(
                 .wrongType, place, "must be a mapping; the token itself does not belong here",
