@@ -49,7 +49,8 @@ public final class LoadGenerator: @unchecked Sendable {
     static let connectionKind: UInt8 = 2
 
     /// Makes room for everything; connects nothing yet. `options.requests` must not be empty.
-    /// `security` is for a target that speaks TLS, as its endpoint number 0.
+    /// `security` is for a target that speaks TLS, as its endpoint number 0; connections have a
+    /// session each where it keeps that many.
     public init(_ options: LoadOptions, security: ClientContext? = nil) throws(SystemError) {
         precondition(!options.requests.isEmpty, "a load without a request")
         self.options = options

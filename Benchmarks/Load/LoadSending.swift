@@ -149,7 +149,7 @@ extension LoadGenerator {
 
     private func beginSecuring(_ slot: Int) {
         let connection = connections + slot
-        guard let session = security?.connect(connection.pointee.fd, address: 0) else {
+        guard let session = security?.connect(connection.pointee.fd, address: slot) else {
             fail(slot, .failedConnect)
             return
         }

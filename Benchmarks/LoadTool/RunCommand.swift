@@ -21,7 +21,7 @@ enum RunCommand {
           --reconnect          each request on a connection of its own
           --tls-version V      with https: 1.2 or 1.3 alone (both); no certificate is verified
           --tls-ciphers LIST, --tls-groups LIST    offer these, in OpenSSL's form (its default)
-          --tls-resume         take up the last session; without it each handshake is a full one
+          --tls-resume         take up each connection's last session; without it each handshake is a full one
           --method M           (GET, or POST with --body)
           --body N             bytes of each request's body; --chunked sends it chunked
           --header 'N: V'      one more field; may be repeated
@@ -112,7 +112,7 @@ enum RunCommand {
         options.numbered = try arguments.texts("--number").map(numberedField)
         options.reconnects = arguments.flag("--reconnect")
         let plan = Plan(
-            options: options, security: try security(&arguments, first),
+            options: options, security: try security(&arguments, first, connections: options.connections),
             cpu: try arguments.integer("--cpu", otherwise: -1),
             printsJSON: arguments.flag("--json"), jsonFile: try arguments.text("--json-file"),
             isStrict: arguments.flag("--strict"))
@@ -121,7 +121,7 @@ enum RunCommand {
     }
 
     private static func security(
-        _ arguments: inout ArgumentList, _ url: Target
+        _ arguments: inout ArgumentList, _ url: Target, connections: Int
     ) throws -> ClientContext? {
         var offer = ClientOffer()
         if let version = try arguments.text("--tls-version") {
@@ -139,7 +139,7 @@ enum RunCommand {
         settings.skipsVerification = true
         let host = url.authority.split(separator: ":").first.map(String.init) ?? url.authority
         return try ClientContext(
-            settings, files: KeyFiles(), hosts: [host], addresses: 1, offer: offer)
+            settings, files: KeyFiles(), hosts: [host], addresses: connections, offer: offer)
     }
 
     private static func numberedField(_ text: String) throws -> NumberedField {
