@@ -112,7 +112,8 @@ enum RunCommand {
         options.numbered = try arguments.texts("--number").map(numberedField)
         options.reconnects = arguments.flag("--reconnect")
         let plan = Plan(
-            options: options, security: try security(&arguments, first, connections: options.connections),
+            options: options,
+            security: try security(&arguments, first, connections: options.connections),
             cpu: try arguments.integer("--cpu", otherwise: -1),
             printsJSON: arguments.flag("--json"), jsonFile: try arguments.text("--json-file"),
             isStrict: arguments.flag("--strict"))

@@ -136,7 +136,7 @@ import Upstream
         let rig = try Rig(withLines: true)
         try rig.request([])
         try rig.request(
-            "id-2", status: 502, isWhole: true, [.dropped(1, .qpsCap), .dropped(2, .stale)])
+            id: "id-2", status: 502, isWhole: true, [.dropped(1, .qpsCap), .dropped(2, .stale)])
         try rig.request(id: "id-3", isWhole: false, [.dropped(1, .qpsCap)])
         let events = try rig.events()
         #expect(events.map { $0["request_id"] as? String } == ["id-2", "id-2", "id-3"])
