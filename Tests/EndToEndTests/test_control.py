@@ -579,11 +579,11 @@ def test_stop_waits_until_it_is_gone(steered, origin, path):
                                 stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         wait_for(lambda: any("Stopping" in line for line in steered.log), "the drain to begin")
         assert stop.poll() is None and steered.process.poll() is None
+        assert "1 connection(s) open" in stop.stderr.readline()
         go.set()
         assert client.read_final("GET").body == b"ok"
     out, err = stop.communicate(timeout=15)
     assert stop.returncode == 0 and out == "stopped\n", err
-    assert "1 connection(s) open" in err
     assert steered.process.wait(5) == 0
     assert umbra(steered, "gateway", "stop").returncode == 1
 
