@@ -123,6 +123,18 @@ extension ProxyWorker {
         idleUntil = now.milliseconds + UInt64(ProxyLimits.retireGraceMs)
     }
 
+    /// Cuts off what has not ended within the drain's time: counted and logged as not whole.
+    /// Returns how many requests and tunnels that were.
+    public func cutAll() -> Int {
+        var count = 0
+        for slot in 0..<clients.walkEnd where clients.isUsed(slot) {
+            let state = clients[slot].pointee.state
+            if state == .exchange || state == .tunnel { count += 1 }
+            cutOff(slot)
+        }
+        return count
+    }
+
     private func stopAccepting() {
         guard !isDraining else { return }
         // Where descriptors had run out: there may be some by now, and this is the last time.

@@ -25,6 +25,9 @@ enum ReloadOutcome {
 
 /// One reload under way: the file is read, then its processes are started.
 struct Reload {
+    /// How long the file may take to be read, with all look-ups: a pipe or a dead file server must
+    /// not hold back every reload to come.
+    static let readMsMax: UInt64 = 60_000
     /// How long new processes may take until they can serve.
     static let startMsMax: UInt64 = 10_000
     /// How long the old admin process may take to end; then it is killed.

@@ -152,6 +152,10 @@ enum RoleCommand {
             guard worker.clientCount > 0 || waitsForCopies else { return }
             worker.turn(timeoutMs: 50)
         }
+        let cut = worker.cutAll()
+        guard cut > 0 else { return }
+        Console.log(
+            .warn, "\(cut) request(s) had not ended within runtime.drain_timeout, and were cut")
     }
 
     private static func openLog(

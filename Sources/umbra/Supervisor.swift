@@ -23,6 +23,7 @@ final class Supervisor {
     /// Who asked for a reload that has not begun.
     private var askers: [(ReloadOutcome) -> Void] = []
     private var lastNumber = 1
+    private var saidWaiting = false
     /// Since when, monotonic milliseconds, the old admin process makes room for the new one.
     private var adminWaitsSince: UInt64?
     /// Rung by whoever has something for the supervisor.
@@ -217,9 +218,20 @@ extension Supervisor {
         {
             readAgain()
         }
+        if reload == nil, !askers.isEmpty, former.count >= Self.formerMax, !saidWaiting {
+            saidWaiting = true
+            Console.log(
+                .warn,
+                "A reload waits: \(former.count) configurations still finish requests, the oldest at "
+                    + "most for its drain_timeout", isLimited: false)
+        }
         switch reload?.stage {
         case .reading(let load):
-            if let outcome = load.outcome { takeConfiguration(outcome) }
+            if let outcome = load.outcome {
+                takeConfiguration(outcome)
+            } else if Instant.now().milliseconds > (reload?.startedMs ?? 0) + Reload.readMsMax {
+                cancelReload("\(source.file) could not be read within \(Reload.readMsMax) ms")
+            }
         case .starting(let generation, let since):
             if let failure = generation.failure {
                 cancelReload(failure)
@@ -233,6 +245,7 @@ extension Supervisor {
     }
 
     private func readAgain() {
+        saidWaiting = false
         Console.log(.info, "Reloading \(source.file)", isLimited: false)
         do throws(SystemError) {
             reload = Reload(
@@ -249,14 +262,14 @@ extension Supervisor {
     private func takeConfiguration(_ outcome: ConfigurationSource.Outcome) {
         switch outcome {
         case .refused(let findings):
-            say(findings)
+            say(findings, .error)
             Console.log(
                 .error, "Reload refused: \(source.file) is not valid; nothing has changed",
                 isLimited: false)
             endReload(.refused(file: source.file, findings), .refused)
         case .unusable(let reason, _): cancelReload(reason)
         case .read(let launch, let findings):
-            say(findings)
+            say(findings, .warn)
             do throws(SystemError) {
                 lastNumber += 1
                 let generation = try Self.generation(
@@ -271,11 +284,9 @@ extension Supervisor {
         }
     }
 
-    private func say(_ findings: [Diagnostic]) {
+    private func say(_ findings: [Diagnostic], _ level: LogLevel) {
         for finding in findings {
-            Console.log(
-                finding.severity == .error ? .error : .warn, finding.text(file: source.file),
-                isLimited: false)
+            Console.log(level, finding.text(file: source.file), isLimited: false)
         }
     }
 

@@ -190,12 +190,19 @@ def test_processes_that_do_not_start_change_nothing(run_gateway, origin, shadow,
 
 
 def test_more_and_fewer_workers(two, path):
+    last = 0
     with Load(two, path, keep_alive=False, clients=6) as load:
         for workers in (1, 3, 2):
             two.reload(merged(two.config, {"runtime": {"workers": workers}}))
             load.wait_more(100)
             assert len(two.processes("worker")) == workers
+            now = two.metrics().sum("umbra_mirror_sent_total")
+            assert now > last
+            last = now
     assert (load.broken, load.refused, load.wrong) == (0, 0, [])
+    only_the_present_one(two)
+    # Who is no more has left its counts to those who are.
+    assert answered(settled(two, eligible=load.ok)) == load.ok
 
 
 def test_listeners_come_and_go(two, path):
@@ -347,6 +354,27 @@ def test_a_tunnel_goes_on_until_the_drain_timeout(run_gateway, origin, path):
             pass
         assert time.monotonic() - begin < 8
     only_the_present_one(gateway)
+
+
+def test_what_is_cut_at_the_drain_timeout_is_told(run_gateway, origin, path, tmp_path):
+    release = threading.Event()
+    origin.on(path, lambda c, r: release.wait(20) and c.send(answer()))
+    lines = tmp_path / "access.log"
+    gateway = run_gateway(settings(origin, runtime={"drain_timeout": "1s"},
+                                   access_log={"path": str(lines)}))
+    try:
+        with gateway.client() as client:
+            client.send(request_bytes(path))
+            origin.wait_seen(path)
+            gateway.reload()
+            wait_for(lambda: any("drain_timeout, and were cut" in line for line in gateway.log),
+                     lambda: f"a word about it; log:\n{gateway.text}")
+        wait_for(lambda: path in lines.read_text(), "its line")
+        assert '"complete":false' in lines.read_text()
+        only_the_present_one(gateway)
+        assert gateway.metrics().sum("umbra_requests_unanswered_total") == 1
+    finally:
+        release.set()
 
 
 def test_a_certificate_changes_under_load(run_gateway, origin, path, tmp_path):
