@@ -8,8 +8,8 @@ import Proxy
 /// `eligible = sampled + notSampled`, `sampled = sent + Σ dropped + outstanding`,
 /// `sent = Σ results`.
 /// While requests run, `sampled` is ahead by those whose bodies are still coming: they are chosen,
-/// and neither handed over nor dropped. The cells of one worker cannot be read at one moment, so a
-/// reading that catches it between two of them is taken again.
+/// and neither handed over nor dropped. The cells of one worker cannot be read at one moment:
+/// `isWhole` says whether a reading caught it between two of them; `BoardView` then looks again.
 struct MirrorReading {
     /// One worker's counts of one route and shadow.
     struct Lane: Equatable {
@@ -61,22 +61,8 @@ struct MirrorReading {
         lanes.sort { ($0.worker, $0.route, $0.shadow) < ($1.worker, $1.route, $1.shadow) }
     }
 
-    private static func read(
-        _ board: MirrorBoard, _ settings: GatewaySettings, worker: Int, shadow: Int
-    ) -> (total: Shadow, lanes: [Lane]) {
-        var part = readOnce(board, settings, worker: worker, shadow: shadow)
-        for _ in 1..<AdminLimits.readingAttemptsMax {
-            let isWhole =
-                part.total.sent == part.total.results.reduce(0, &+)
-                && part.lanes.allSatisfy { $0.eligible == $0.sampled &+ $0.notSampled }
-            if isWhole { break }
-            part = readOnce(board, settings, worker: worker, shadow: shadow)
-        }
-        return part
-    }
-
     // What is counted last is read first, so that no part is ever larger than its whole.
-    private static func readOnce(
+    private static func read(
         _ board: MirrorBoard, _ settings: GatewaySettings, worker: Int, shadow: Int
     ) -> (total: Shadow, lanes: [Lane]) {
         let tally = board.tally(worker: worker, shadow: shadow)

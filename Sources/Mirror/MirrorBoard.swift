@@ -26,8 +26,7 @@ public struct ShadowTally: Sendable {
     }
 
     /// The cell that counts copies dropped for `reason`, not a byte of them sent.
-    @inlinable public func dropped(_ reason: DropReason) -> Cell { drop(reason) }
-    @usableFromInline func drop(_ reason: DropReason) -> Cell { drops[reason] }
+    @inlinable public func dropped(_ reason: DropReason) -> Cell { drops[reason] }
     /// The cell that counts copies that were sent and ended with `result`.
     public func results(_ result: CopyResult) -> Cell { outcomes[result] }
 

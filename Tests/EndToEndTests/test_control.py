@@ -12,6 +12,7 @@ import time
 import pytest
 
 from harness.gateway import BINARY, descendants, exchange, request_bytes, settings
+from harness.load import Load
 from harness.metrics import settled
 from harness.ports import free_port
 from harness.stream import connect
@@ -57,44 +58,6 @@ def override(gateway, route):
     return next(r["override"] for r in page(gateway, "/mirror")["routes"] if r["route"] == route)
 
 
-class Load:
-    """Clients that ask without pause for one path."""
-
-    def __init__(self, gateway, path, clients=2):
-        self.asked, self.done, self.faults = 0, threading.Event(), []
-        self.lock = threading.Lock()
-        self.threads = [threading.Thread(target=self._work, args=(gateway, path), daemon=True)
-                        for _ in range(clients)]
-
-    def __enter__(self):
-        for thread in self.threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self.done.set()
-        for thread in self.threads:
-            thread.join(10)
-            assert not thread.is_alive()
-
-    def _work(self, gateway, path):
-        client = gateway.client()
-        while not self.done.is_set():
-            got = exchange(client, path)
-            with self.lock:
-                self.asked += 1
-                if got.status != 200 or got.body != b"ok":
-                    self.faults.append(got.head)
-            if got.get("connection") == "close":
-                client.close()
-                client = gateway.client()
-        client.close()
-
-    def wait_more(self, count):
-        goal = self.asked + count
-        wait_for(lambda: self.asked >= goal, f"{count} more answers")
-
-
 ROUTES = [
     {"name": "search", "match": {"path_prefix": "/search"}, "target": "app"},
     {"name": "half", "match": {"path_prefix": "/half"}, "target": "app", "mirror": {"sample_rate": 0.5}},
@@ -116,7 +79,7 @@ def steered(run_gateway, origin, shadow):
 
 
 def test_the_kill_switch_under_load(steered, shadow):
-    with Load(steered, "/search/kill") as load:
+    with Load(steered, "/search/kill", clients=2) as load:
         for _ in range(3):
             load.wait_more(50)
             run = umbra(steered, "mirror", "off")
@@ -130,10 +93,10 @@ def test_the_kill_switch_under_load(steered, shadow):
             run = umbra(steered, "mirror", "on")
             assert run.returncode == 0 and run.stdout.startswith("mirroring is on\n"), run.stdout
             wait_for(lambda: len(shadow.requests) > count, "copies after the switch")
-    assert load.faults == []
+    assert (load.broken, load.refused, load.wrong) == (0, 0, [])
     metrics = settled(steered)
     assert metrics.sum("umbra_mirror_enabled") == 1
-    assert metrics.sum("umbra_mirror_eligible_total") < load.asked
+    assert metrics.sum("umbra_mirror_eligible_total") < load.answered
 
 
 def test_the_kill_switch_holds_copies_that_wait(run_gateway, origin, shadow, path):
@@ -444,7 +407,7 @@ def test_whoever_leaves_does_not_keep_a_slot(mirroring):
 def test_reload_by_the_api(steered, origin, shadow):
     order(steered, action="off", route="search", time="1h")
     order(steered, action="rate", rate=0.25, route="half")
-    with Load(steered, "/search/reload") as load:
+    with Load(steered, "/search/reload", clients=2) as load:
         load.wait_more(20)
         steered.configure(dict(steered.config, limits={"idle_timeout": "61s"}))
         got = post(steered, "/reload")
@@ -453,7 +416,7 @@ def test_reload_by_the_api(steered, origin, shadow):
         assert shown["took_ms"] > 0
         load.wait_more(20)
     steered.watch()
-    assert load.faults == []
+    assert (load.broken, load.refused, load.wrong) == (0, 0, [])
     assert page(steered, "/config")["limits"]["idle_timeout"] == "61s"
     # Orders outlive it, with the time they have left.
     assert override(steered, "half") == {"action": "rate", "rate": 0.25, "seconds_left": None}

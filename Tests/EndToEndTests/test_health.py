@@ -13,7 +13,7 @@ import pytest
 
 from harness.dns import A, AAAA, NXDOMAIN, REFUSED, SERVFAIL, DNSServer, wire_name
 from harness.gateway import BINARY, exchange, settings
-from harness.message import Incomplete
+from harness.load import Load
 from harness.metrics import settled
 from harness.peer import OK, Peer, answer
 from harness.ports import free_port
@@ -82,50 +82,6 @@ def seen(peers, path):
     return [len(peer.seen(path)) for peer in peers]
 
 
-class Load:
-    """Clients that ask without pause, each on one connection; every request is accounted for."""
-
-    def __init__(self, gateway, path, clients=4):
-        self.statuses, self.broken = Counter(), []
-        self.lock, self.done = threading.Lock(), threading.Event()
-        self.threads = [threading.Thread(target=self._work, args=(gateway, path), daemon=True)
-                        for _ in range(clients)]
-
-    def __enter__(self):
-        for thread in self.threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self.done.set()
-        for thread in self.threads:
-            thread.join(20)
-            assert not thread.is_alive(), "a client hangs"
-
-    def _work(self, gateway, path):
-        client = None
-        while not self.done.is_set():
-            try:
-                client = client or gateway.client()
-                got = exchange(client, path)
-                with self.lock:
-                    self.statuses[got.status] += 1
-                if got.get("connection") == "close":
-                    client.close()
-                    client = None
-            except (Incomplete, OSError) as fault:
-                with self.lock:
-                    self.broken.append(repr(fault))
-                client = None
-            time.sleep(0.002)
-        if client:
-            client.close()
-
-    def wait_more(self, count):
-        before = sum(self.statuses.values())
-        wait_for(lambda: sum(self.statuses.values()) >= before + count, f"{count} more answers", 30)
-
-
 # MARK: Endpoints
 
 def test_an_endpoint_that_fails_its_checks_gets_nothing(checked, peers, path):
@@ -158,7 +114,7 @@ def test_an_endpoint_that_fails_its_checks_gets_nothing(checked, peers, path):
 def test_one_that_dies_under_load_and_comes_back(checked, peers, path):
     gateway = checked(retries={"attempts": 2})
     wait_health(gateway, "healthy", "healthy", "healthy")
-    with Load(gateway, path) as load:
+    with Load(gateway, path, own_paths=False) as load:
         load.wait_more(100)
         peers[2].stop()
         wait_health(gateway, "healthy", "healthy", "unhealthy")
@@ -168,10 +124,10 @@ def test_one_that_dies_under_load_and_comes_back(checked, peers, path):
         peers[2].listen()
         wait_health(gateway, "healthy", "healthy", "healthy")
         wait_for(lambda: len(peers[2].seen(path)) > dead, "requests at the one that came back", 20)
-    assert not load.broken, load.broken
+    assert not load.faults, load.faults
     assert set(load.statuses) == {200}
     # What was cut off when it died was sent again: no client saw it, and the peers saw both.
-    total = sum(load.statuses.values())
+    total = load.answered
     assert gateway.metrics().sum("umbra_requests_total") == total
     assert total <= sum(seen(peers, path)) <= total + 4
     checks = gateway.metrics()
@@ -362,7 +318,7 @@ def test_its_death_touches_no_request_and_freezes_what_was_known(checked, peers,
     wait_health(gateway, "healthy", "unhealthy", "healthy")
     known = [e["addresses"] for e in endpoints(gateway)]
     assert known == [[f"127.0.0.1:{peer.port}"] for peer in peers]
-    with Load(gateway, path) as load:
+    with Load(gateway, path, own_paths=False) as load:
         load.wait_more(50)
         for _ in range(3):
             pid = gateway.pid("health")
@@ -377,9 +333,9 @@ def test_its_death_touches_no_request_and_freezes_what_was_known(checked, peers,
         peers[1].on(UP, raw=OK)
         wait_health(gateway, "healthy", "healthy", "healthy")
         wait_for(lambda: peers[1].seen(path), "requests at the one that recovered", 20)
-    assert not load.broken, load.broken
+    assert not load.faults, load.faults
     assert set(load.statuses) == {200}
-    total = sum(load.statuses.values())
+    total = load.answered
     assert sum(seen(peers, path)) == total == gateway.metrics().sum("umbra_requests_total")
     assert gateway.processes("health")[0]["restarts"] == 3
     assert gateway.processes("worker")[0]["restarts"] == 0
@@ -457,7 +413,7 @@ def test_addresses_change_by_their_time_to_live(named, place, dns, path):
     dns.addresses = {"app.test": ["127.0.0.2"]}
     gateway = named()
     assert gateway.ask(path).status == 200
-    with Load(gateway, path) as load:
+    with Load(gateway, path, own_paths=False) as load:
         load.wait_more(50)
         assert place.seen(path)["127.0.0.3"] == 0
         dns.addresses = {"app.test": ["127.0.0.3"]}
@@ -468,8 +424,8 @@ def test_addresses_change_by_their_time_to_live(named, place, dns, path):
         load.wait_more(50)
         # Those whose exchange was under way ended there; then nobody went there again.
         assert place.seen(path)["127.0.0.2"] <= moved + 4
-    assert not load.broken and set(load.statuses) == {200}
-    assert sum(place.seen(path).values()) == sum(load.statuses.values()) + 1
+    assert not load.faults and set(load.statuses) == {200}
+    assert sum(place.seen(path).values()) == load.answered + 1
     assert gateway.metrics().sum("umbra_resolver_changes_total", name="app.test") == 1
     # By its time to live, not faster: a second at least between two look-ups.
     times = [q.at for q in dns.asked("app.test") if q.type == A][1:]
@@ -660,7 +616,7 @@ def test_a_reload_knows_what_was_found(checked, peers, dns, path):
     peers[1].on(UP, lambda connection, request: done.wait(60) and "close")
     dns.script = lambda question: []
     try:
-        with Load(gateway, path) as load:
+        with Load(gateway, path, own_paths=False) as load:
             load.wait_more(50)
             for _ in range(3):
                 gateway.reload()
@@ -669,10 +625,10 @@ def test_a_reload_knows_what_was_found(checked, peers, dns, path):
                 assert [e["addresses"] for e in states] == [
                     [f"127.0.0.1:{peer.port}"] for peer in peers]
                 load.wait_more(50)
-        assert not load.broken, load.broken
+        assert not load.faults, load.faults
         assert set(load.statuses) == {200}
         assert not peers[1].seen(path)
-        total = sum(load.statuses.values())
+        total = load.answered
         assert sum(seen(peers, path)) == total
     finally:
         done.set()
