@@ -23,7 +23,8 @@ struct AdminAnswer {
         _ status: Int, _ code: String, _ message: String, fields: String = ""
     ) -> AdminAnswer {
         let error: [(String, JSONText)] = [
-            ("type", .text("validation_error")), ("message", .text(message)), ("code", .text(code)),
+            ("type", .text(status < 500 ? "validation_error" : "gateway_error")),
+            ("message", .text(message)), ("code", .text(code)),
         ]
         return json(status, .object([("error", .object(error))]), fields: fields)
     }

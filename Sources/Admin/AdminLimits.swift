@@ -1,11 +1,9 @@
 /// Every bound of the admin process, in one place.
 public enum AdminLimits {
-    /// Connections at one time. A further one takes the place of one that has waited
-    /// `evictAfterMs` for a whole request; where there is none, it is closed.
+    /// Connections at one time. A further one takes the place of the one that has waited longest
+    /// for a whole request, so that whoever holds all of them keeps nobody out; where all have
+    /// work, it is closed.
     public static let connectionsMax = 64
-    /// How long a connection without a whole request is safe from one that comes when all are
-    /// taken.
-    public static let evictAfterMs = 1_000
     /// Longest request head, its field lines and its target: 431 or 414 beyond them.
     public static let headBytesMax = 8 << 10
     public static let fieldsMax = 64

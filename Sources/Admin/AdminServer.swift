@@ -202,9 +202,7 @@ public final class AdminServer {
             }
         }
         let waiting = connections.indices.compactMap { slot in idleSince(slot).map { (slot, $0) } }
-        guard let longest = waiting.min(by: { $0.1 < $1.1 }),
-            longest.1.adding(ms: AdminLimits.evictAfterMs) <= now
-        else { return nil }
+        guard let longest = waiting.min(by: { $0.1 < $1.1 }) else { return nil }
         connections[longest.0] = nil
         return longest.0
     }

@@ -48,8 +48,7 @@ public struct Doctor {
             add(
                 DoctorFinding(
                     .configuration, .ok, result.file,
-                    "valid: \(settings.targets.count) targets, \(settings.routes.count) routes, "
-                        + "\(settings.shadows.count) shadows"))
+                    "valid: \(LintReport.summary(settings))"))
         }
     }
 

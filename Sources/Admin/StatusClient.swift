@@ -147,6 +147,11 @@ public enum StatusClient {
     private static func parse(
         _ answer: [UInt8], _ address: SocketAddress
     ) throws(StatusFault) -> (status: Int, body: String) {
+        guard !answer.isEmpty else {
+            throw StatusFault(
+                "what listens at \(address.text) closed without an answer: it is no admin listener, "
+                    + "or all its connections are taken; try again")
+        }
         let head = ResponseHead(limits: HeadLimits(headBytesMax: AdminLimits.headBytesMax))
         let outcome = answer.withUnsafeBytes { head.parse($0, toHead: false) }
         guard case .complete(let headBytes) = outcome, case .length(let length) = head.framing

@@ -68,6 +68,25 @@ public enum ConfigurationReader {
         }
     }
 
+    /// Reads where a file has the admin listener, and what it asks for: for who asks the gateway
+    /// that runs, whom a fault elsewhere in the file must not keep from it. The settings are nil
+    /// where the text is no YAML or `admin` has errors; the findings then say which.
+    public static func readAdmin(_ path: String) -> (settings: AdminSettings?, [Diagnostic]) {
+        do throws(FileFault) {
+            let findings = Findings()
+            guard let root = YAMLReader.read(try bytes(of: path), findings: findings),
+                let section = Section(root, path: "", schemaPath: "", findings: findings)
+            else { return (nil, findings.sorted()) }
+            let settings = GatewayBlocks.admin(section, findings)
+            let faults = findings.sorted().filter {
+                $0.severity == .error && ($0.path == "admin" || $0.path.hasPrefix("admin."))
+            }
+            return (faults.isEmpty ? settings : nil, faults)
+        } catch {
+            return (nil, [Diagnostic(error.code, message: error.message)])
+        }
+    }
+
     private struct FileFault: Error {
         let code: DiagnosticCode
         let message: String

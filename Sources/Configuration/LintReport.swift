@@ -1,4 +1,4 @@
-import Proxy
+public import Proxy
 
 /// What `umbra policy lint` prints.
 public enum LintReport {
@@ -10,16 +10,20 @@ public enum LintReport {
         let counts = warnings > 0 ? ", \(count(warnings, "warning"))" : ""
         if let settings = result.settings {
             lines.append(
-                "\(quoted(result.file, max: .max)): valid: "
-                    + "\(count(settings.targets.count, "target")), "
-                    + "\(count(settings.routes.count, "route")), "
-                    + "\(count(settings.shadows.count, "shadow"))\(counts)"
-            )
+                "\(quoted(result.file, max: .max)): valid: \(summary(settings))\(counts)")
         } else {
             lines.append(
                 "\(quoted(result.file, max: .max)): not valid: \(count(errors, "error"))\(counts)")
         }
         return lines.joined(separator: "\n") + "\n"
+    }
+
+    /// How much there is in a valid file: `2 targets, 1 route, 1 shadow`.
+    public static func summary(_ settings: GatewaySettings) -> String {
+        [
+            count(settings.targets.count, "target"), count(settings.routes.count, "route"),
+            count(settings.shadows.count, "shadow"),
+        ].joined(separator: ", ")
     }
 
     private static func count(_ number: Int, _ noun: String) -> String {

@@ -99,7 +99,7 @@ enum GatewayCommand {
 
     private static func supervise(_ launch: Launch, _ source: ConfigurationSource) -> Int32 {
         defer { GatewayLog.end() }
-        do throws(SystemError) {
+        do throws(StartFault) {
             return try Supervisor(launch, source: source).run()
         } catch {
             Console.log(.error, "cannot start: \(error)")
@@ -135,7 +135,7 @@ enum GatewayCommand {
             Console.write(text.hasSuffix("\n") ? text : text + "\n", to: STDOUT_FILENO)
             return 0
         } catch {
-            Console.error("umbra gateway status: \(error)")
+            Console.error("umbra gateway status: \(gateway.explained(error.description))")
             return 1
         }
     }

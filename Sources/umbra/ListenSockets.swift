@@ -14,6 +14,15 @@ struct ListenPlan {
     var text: String { addresses.map(\.text).joined(separator: ", ") }
 }
 
+/// Why a configuration cannot be served.
+struct StartFault: Error, CustomStringConvertible {
+    let description: String
+
+    init(_ description: String) { self.description = description }
+
+    init(_ error: SystemError) { description = "\(error)" }
+}
+
 /// The listening sockets: the supervisor's, so that connections that wait in a dead worker's queue
 /// are served by its next life, and a reload finds them open.
 final class ListenSockets {
@@ -24,18 +33,18 @@ final class ListenSockets {
         var address: SocketAddress
         /// One a set.
         var sockets: [Int32] = []
+        var file: SocketFile?
     }
 
     private var listeners: [Listener] = []
-    private var admins: [(address: SocketAddress, fd: Int32)] = []
+    private var admins: [(address: SocketAddress, fd: Int32, file: SocketFile?)] = []
 
-    /// Opens what is not open yet. Throws, having said which, where an address cannot be had;
-    /// then nothing has changed.
+    /// Opens what is not open yet. Throws where an address cannot be had; then nothing has changed.
     func plan(
         _ addresses: [SocketAddress], admin: SocketAddress?, workers: Int
-    ) throws(SystemError) -> ListenPlan {
+    ) throws(StartFault) -> ListenPlan {
         let before = allSockets
-        do throws(SystemError) {
+        do throws(StartFault) {
             return try open(addresses, admin: admin, workers: workers)
         } catch {
             closeAll(but: before)
@@ -45,7 +54,7 @@ final class ListenSockets {
 
     private func open(
         _ addresses: [SocketAddress], admin: SocketAddress?, workers: Int
-    ) throws(SystemError) -> ListenPlan {
+    ) throws(StartFault) -> ListenPlan {
         let sets = max(workers, listeners.map(\.sockets.count).max() ?? 0)
         var actual: [SocketAddress] = []
         var columns: [[Int32]] = []
@@ -66,7 +75,7 @@ final class ListenSockets {
             admin: adminFD)
     }
 
-    private func addSocket(to place: Int, of sets: Int) throws(SystemError) {
+    private func addSocket(to place: Int, of sets: Int) throws(StartFault) {
         let address = listeners[place].address
         // One path, one socket: all workers accept from it.
         if address.isUnix, let first = listeners[place].sockets.first {
@@ -86,10 +95,10 @@ final class ListenSockets {
                 listeners[place].address = try Socket.localAddress(fd)
             }
             listeners[place].sockets.append(fd)
+            listeners[place].file = SocketFile(address)
         } catch {
-            Console.log(
-                .error, "cannot listen on \(address.text): \(SystemError.text(error.code))")
-            throw error
+            throw StartFault(
+                "cannot listen on \(address.text): \(SystemError.text(error.code))")
         }
     }
 
@@ -98,16 +107,15 @@ final class ListenSockets {
         listeners.contains { !$0.sockets.isEmpty && $0.address.port == address.port }
     }
 
-    private func openAdmin(_ address: SocketAddress) throws(SystemError) -> Int32 {
+    private func openAdmin(_ address: SocketAddress) throws(StartFault) -> Int32 {
         if let known = admins.first(where: { $0.address == address }) { return known.fd }
         do throws(SystemError) {
             let fd = try Socket.listen(on: address, sharesPort: false)
-            admins.append((address, fd))
+            admins.append((address, fd, SocketFile(address)))
             return fd
         } catch {
-            Console.log(
-                .error, "cannot listen on admin \(address.text): \(SystemError.text(error.code))")
-            throw error
+            throw StartFault(
+                "cannot listen on admin \(address.text): \(SystemError.text(error.code))")
         }
     }
 
@@ -124,10 +132,42 @@ final class ListenSockets {
     /// Closes the clients' sockets; the admin listener stays until the gateway has ended.
     func closeForClients() { closeAll(but: Set(admins.map(\.fd))) }
 
+    /// Closes all, at the gateway's end.
+    func closeAll() { closeAll(but: []) }
+
     private func closeAll(but kept: Set<Int32>) {
         for fd in allSockets.subtracting(kept) { close(fd) }
+        for listener in listeners where listener.sockets.allSatisfy({ !kept.contains($0) }) {
+            listener.file?.remove()
+        }
+        for admin in admins where !kept.contains(admin.fd) { admin.file?.remove() }
         for place in listeners.indices { listeners[place].sockets.removeAll { !kept.contains($0) } }
         listeners.removeAll { $0.sockets.isEmpty }
         admins.removeAll { !kept.contains($0.fd) }
+    }
+}
+
+/// The file of a Unix socket that we have made: removed with it, unless another has taken its
+/// place.
+private struct SocketFile {
+    private let path: String
+    private let device: dev_t
+    private let inode: ino_t
+
+    /// Nil for an address that is no path.
+    init?(_ address: SocketAddress) {
+        var status = stat()
+        guard let path = address.unixPath, lstat(path, &status) == 0 else { return nil }
+        self.path = path
+        device = status.st_dev
+        inode = status.st_ino
+    }
+
+    func remove() {
+        var status = stat()
+        guard lstat(path, &status) == 0, status.st_dev == device, status.st_ino == inode else {
+            return
+        }
+        unlink(path)
     }
 }

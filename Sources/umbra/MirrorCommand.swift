@@ -73,7 +73,7 @@ enum MirrorCommand {
             Console.write(text, to: STDOUT_FILENO)
             return 0
         }
-        return OrderCommand.failed(outcome, "umbra mirror \(action)")
+        return OrderCommand.failed(outcome, gateway, "umbra mirror \(action)")
     }
 
     private static func share(_ text: String) throws(Arguments.Fault) -> Double {
@@ -93,7 +93,7 @@ enum MirrorCommand {
             Console.write(text, to: STDOUT_FILENO)
             return 0
         } catch {
-            Console.error("umbra mirror status: \(error)")
+            Console.error("umbra mirror status: \(gateway.explained(error.description))")
             return 1
         }
     }

@@ -17,15 +17,17 @@ enum OrderCommand {
             Console.out(ControlClient.reloadText(body))
             return 0
         }
-        return failed(outcome, "umbra gateway reload")
+        return failed(outcome, gateway, "umbra gateway reload")
     }
 
     /// Says what kept an order from being carried out.
-    static func failed(_ outcome: ControlClient.Outcome, _ command: String) -> Int32 {
+    static func failed(
+        _ outcome: ControlClient.Outcome, _ gateway: AdminAddress, _ command: String
+    ) -> Int32 {
         switch outcome {
         case .done: return 0
         case .refused(let reason):
-            Console.error("\(command): \(reason)")
+            Console.error("\(command): \(gateway.explained(reason))")
             return 1
         case .invalid(let file, let findings):
             for finding in findings { Console.error(finding.text(file: file)) }
@@ -39,7 +41,7 @@ enum OrderCommand {
         let outcome = ControlClient.give(
             gateway.address, "/drain", json: "{}", token: gateway.token)
         guard case .done(let body) = outcome, let first = ControlClient.draining(body) else {
-            return failed(outcome, "umbra gateway stop")
+            return failed(outcome, gateway, "umbra gateway stop")
         }
         let start = Instant.now()
         let end = start.adding(ms: first.drainTimeoutMs + graceMs)

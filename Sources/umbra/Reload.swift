@@ -116,7 +116,7 @@ extension Supervisor {
         case .unusable(let reason, _): cancelReload(reason)
         case .read(let launch, let findings):
             say(findings, .warn)
-            do throws(SystemError) {
+            do throws(StartFault) {
                 lastNumber += 1
                 let generation = try Self.generation(
                     lastNumber, launch, sockets, caps, tickets,

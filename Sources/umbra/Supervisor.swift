@@ -37,10 +37,12 @@ final class Supervisor {
     var ordersRestUntil = Instant(nanoseconds: 0)
 
     /// Opens the sockets, and makes the memory of the first generation.
-    init(_ launch: Launch, source: ConfigurationSource) throws(SystemError) {
+    init(_ launch: Launch, source: ConfigurationSource) throws(StartFault) {
         self.source = source
-        bell = try .create()
-        tickets = try TicketPage()
+        do throws(SystemError) {
+            bell = try .create()
+            tickets = try TicketPage()
+        } catch { throw StartFault(error) }
         current = try Self.generation(1, launch, sockets, caps, tickets, formerRings: [])
         caps.adopt(current.caps, now: .now())
         counters.follow(current, after: nil)
@@ -51,15 +53,17 @@ final class Supervisor {
     static func generation(
         _ number: Int, _ launch: Launch, _ sockets: ListenSockets, _ caps: CapPages,
         _ tickets: TicketPage, formerRings: [EventRings]
-    ) throws(SystemError) -> Generation {
+    ) throws(StartFault) -> Generation {
         let settings = launch.settings
         let wanted = ProxyLimits.descriptors(connections: settings.runtime.connectionsPerWorker)
         GatewayNotices.fileLimit(ProcessControl.raiseFileLimit(to: wanted), of: wanted)
         let plan = try sockets.plan(
             settings.listen.map(\.address), admin: settings.admin.listen, workers: launch.workers)
-        return try Generation(
-            number, launch, plan: plan, caps: try caps.plan(settings.shadows), tickets: tickets,
-            formerRings: formerRings)
+        do throws(SystemError) {
+            return try Generation(
+                number, launch, plan: plan, caps: try caps.plan(settings.shadows), tickets: tickets,
+                formerRings: formerRings)
+        } catch { throw StartFault(error) }
     }
 
     // MARK: The loop
@@ -75,8 +79,12 @@ final class Supervisor {
         GatewayNotices.start(current.launch.settings)
         while true {
             startDue()
-            if let forcedExit { return forcedExit }
+            if let forcedExit {
+                sockets.closeAll()
+                return forcedExit
+            }
             if isStopping, current.isOver, former.isEmpty, reload == nil {
+                sockets.closeAll()
                 Console.log(.info, "Stopped")
                 return 0
             }

@@ -131,11 +131,9 @@ import Testing
             rig.now = rig.now.adding(ms: 1)
         }
         #expect(rig.server.connectionCount == AdminLimits.connectionsMax)
-        // All are young: a further one is closed.
-        #expect(rig.connect().isClosed(rig))
-        #expect(rig.server.connectionCount == AdminLimits.connectionsMax)
-        rig.pass(ms: AdminLimits.evictAfterMs)
+        // However young they are: who holds them all keeps nobody out.
         #expect(try rig.get("/healthz").status == 200)
+        #expect(rig.server.connectionCount <= AdminLimits.connectionsMax)
         #expect(held[0].isClosed(rig))
         #expect(!held[1].isClosed(rig))
         held[1].send(Self.request)

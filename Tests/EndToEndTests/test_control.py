@@ -530,6 +530,44 @@ def refused(port):
         return False
 
 
+def test_a_broken_file_keeps_nobody_from_the_gateway(steered, path):
+    """On a bad day the file is half-edited, and the switch is wanted all the same."""
+    good = steered.file.read_text()
+    broken = json.loads(good)
+    broken["no_such_key"] = 1
+    steered.file.write_text(json.dumps(broken))
+    run = umbra(steered, "mirror", "off")
+    assert run.returncode == 0 and run.stdout.startswith("mirroring is off"), run.stderr
+    assert umbra(steered, "gateway", "status").returncode == 0
+    run = umbra(steered, "gateway", "reload")
+    assert run.returncode == 2 and "no_such_key" in run.stderr and "nothing has changed" in run.stderr
+    # No YAML at all: the way out is named.
+    steered.file.write_text("listen: [")
+    run = umbra(steered, "mirror", "on")
+    assert run.returncode == 2 and "--admin ADDR:PORT" in run.stderr, run.stderr
+    run = subprocess.run([BINARY, "mirror", "on", "--admin", f"127.0.0.1:{steered.admin_port}"],
+                         capture_output=True, text=True, timeout=15)
+    assert run.returncode == 0, run.stderr
+    # A listener that the file has moved.
+    moved = dict(steered.config, admin={"listen": f"127.0.0.1:{free_port()}"})
+    steered.file.write_text(json.dumps(moved))
+    run = umbra(steered, "gateway", "reload")
+    assert run.returncode == 1 and "names the old" in run.stderr, run.stderr
+    steered.file.write_text(good)
+
+
+def test_who_holds_every_admin_connection_keeps_nobody_out(steered):
+    held = [connect(steered.admin_port) for _ in range(80)]
+    try:
+        for client in held[:40]:
+            client.send(b"GET /healthz HTTP/1.1\r\n")
+        assert umbra(steered, "mirror", "off").returncode == 0
+        assert steered.admin("/healthz")[0] == 200
+    finally:
+        for client in held:
+            client.close()
+
+
 def test_stop_waits_until_it_is_gone(steered, origin, path):
     go = threading.Event()
     origin.on(path, lambda c, r: (go.wait(10), c.send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")))

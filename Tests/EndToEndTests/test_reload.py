@@ -221,8 +221,8 @@ def test_listeners_come_and_go(two, path):
             name = f"127.0.0.1:{taken.getsockname()[1]}"
             two.configure(dict(config, listen=[f"127.0.0.1:{first}", name]))
             two.signal(signal.SIGHUP)
-            wait_for(lambda: any("Reload failed" in line for line in two.log), "the failure")
-            assert any(f"cannot listen on {name}" in line for line in two.log)
+            wait_for(lambda: any(f"Reload failed: cannot listen on {name}" in line
+                                 for line in two.log), "the failure")
         load.wait_more(20)
     assert (load.broken, load.refused, load.wrong) == (0, 0, [])
     with Load(two, path, keep_alive=False) as load:
@@ -232,6 +232,23 @@ def test_listeners_come_and_go(two, path):
     only_the_present_one(two)
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", second), timeout=5).close()
+
+
+def test_a_unix_sockets_file_goes_with_it(run_gateway, origin, path, tmp_path):
+    config = settings(origin)
+    port, place = config["listen"], tmp_path / "umbra.sock"
+    gateway = run_gateway(config)
+    gateway.reload(dict(config, listen=[port, f"unix:{place}"]))
+    assert place.is_socket()
+    gateway.reload(dict(config, listen=port))
+    assert not place.exists()
+    gateway.reload(dict(config, listen=[port, f"unix:{place}"]))
+    assert place.is_socket()
+    # Another's file is left alone.
+    place.unlink()
+    place.write_text("mine")
+    assert gateway.stop() == 0
+    assert place.read_text() == "mine"
 
 
 def test_the_admin_listener_moves(two):
