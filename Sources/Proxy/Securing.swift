@@ -71,6 +71,9 @@ extension ProxyWorker {
         if isDraining { client.pointee.flags.insert(.late) }
         schedule(client: slot, ms: settings.limits.headTimeoutMs)
         if client.pointee.tls.hasInput || client.pointee.flags.contains(.peerClosed) {
+            // The handshake's last step may have come of an event for writing, and taken the first
+            // request in with it: no event tells of that one any more.
+            client.pointee.flags.insert(.readReady)
             readHead(slot)
         } else {
             client.pointee.flags.remove(.readReady)

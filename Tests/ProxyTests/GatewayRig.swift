@@ -17,7 +17,10 @@ final class GatewayRig {
     private(set) var now = Instant(nanoseconds: 1_000_000_000_000)
 
     /// `backlog` nil listens as usual; else the primary's queue of connections is that short.
-    init(backlog: Int32? = nil, _ change: (inout GatewaySettings) -> Void = { _ in }) throws {
+    init(
+        backlog: Int32? = nil, security: Security = Security(),
+        _ change: (inout GatewaySettings) -> Void = { _ in }
+    ) throws {
         let any = try #require(SocketAddress("127.0.0.1:0"))
         primary = try Socket.listen(on: any, sharesPort: false)
         if let backlog { listen(primary, backlog) }
@@ -34,8 +37,9 @@ final class GatewayRig {
         blockMemory = try .plain(
             byteCount: settings.runtime.blocksPerWorker * settings.runtime.blockBytes)
         worker = try ProxyWorker(
-            settings: settings, index: 0, board: board, memory: blockMemory.base, memoryFD: -1,
-            tap: nil, log: nil, wakeFD: -1, now: now, seed: 1, movesClock: true)
+            settings: settings, security: security, index: 0, board: board,
+            memory: blockMemory.base, memoryFD: -1, tap: nil, log: nil, wakeFD: -1, now: now,
+            seed: 1, movesClock: true)
         try worker.addListener(listener)
     }
 
@@ -111,7 +115,7 @@ final class GatewayRig {
 
 /// One end of a connection.
 final class Line {
-    private var fd: Int32
+    let fd: Int32
     private(set) var received: [UInt8] = []
     private(set) var isEnded = false
 

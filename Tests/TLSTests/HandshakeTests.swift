@@ -1,29 +1,9 @@
 import CLinux
+import Certificates
 import CoreLoop
-import Foundation
 import Testing
 
 @testable import TLS
-
-/// The certificates of `Tests/Certificates/make`, made once.
-private let certificates: KeyFiles = {
-    let top = URL(fileURLWithPath: #filePath).deletingLastPathComponent()
-        .deletingLastPathComponent()
-    let folder = FileManager.default.temporaryDirectory
-        .appendingPathComponent("umbra-certificates-\(getpid())")
-    let make = Process()
-    make.executableURL = URL(fileURLWithPath: "/bin/sh")
-    make.arguments = [top.appendingPathComponent("Certificates/make").path, folder.path]
-    make.standardError = FileHandle.nullDevice
-    try! make.run()
-    make.waitUntilExit()
-    var files = KeyFiles()
-    for name in try! FileManager.default.contentsOfDirectory(atPath: folder.path) {
-        files[name] = Array(try! Data(contentsOf: folder.appendingPathComponent(name)))
-    }
-    try? FileManager.default.removeItem(at: folder)
-    return files
-}()
 
 /// Both ends of a connection in one thread.
 private struct Wire: ~Copyable {

@@ -53,14 +53,15 @@ extension Rule {
         "HTTPTests": ["CoreLoop", "HTTP"],
         "ProvidersTests": ["CoreLoop", "HTTP", "Providers"],
         "MockTests": ["CoreLoop", "Providers", "Mock"],
-        "TLSTests": ["CLinux", "CoreLoop", "TLS"],
+        "Certificates": ["TLS"],
+        "TLSTests": ["CLinux", "Certificates", "CoreLoop", "TLS"],
         "EventLogTests": ["CLinux", "CoreLoop", "EventLog"],
         "LoadTests": ["CLinux", "CoreLoop", "TLS", "Load"],
         "UpstreamTests": ["CLinux", "CoreLoop", "Providers", "Upstream"],
         "MirrorTests": ["CLinux", "CoreLoop", "HTTP", "Providers", "TLS", "Upstream", "Mirror"],
         "ProxyTests": [
-            "CLinux", "CoreLoop", "HTTP", "Providers", "TLS", "EventLog", "Upstream", "Mirror",
-            "Proxy",
+            "CLinux", "Certificates", "CoreLoop", "HTTP", "Providers", "TLS", "EventLog",
+            "Upstream", "Mirror", "Proxy",
         ],
         "ConfigurationTests": [
             "CoreLoop", "HTTP", "Providers", "TLS", "EventLog", "Upstream", "Mirror", "Proxy",
