@@ -69,13 +69,20 @@ public struct RecordProducer: ~Copyable {
     /// Copies a record into the ring; false, and counted, where it is full or the record longer
     /// than half of it.
     public mutating func push(_ record: UnsafeRawBufferPointer) -> Bool {
+        push(byteCount: record.count) { $0.copyMemory(from: record) }
+    }
+
+    /// As above, a record of `byteCount` bytes that `fill` writes where it is to lie; not called
+    /// where there is no room.
+    public mutating func push(
+        byteCount: Int, _ fill: (UnsafeMutableRawBufferPointer) -> Void
+    ) -> Bool {
         let place = Int(truncatingIfNeeded: tail) & (ring.capacity - 1)
-        let size = RecordRing.size(of: record.count)
+        let size = RecordRing.size(of: byteCount)
         let left = ring.capacity - place
         let needed = size <= left ? size : left + size
-        guard record.count > 0, 2 * size <= ring.capacity, hasRoom(for: needed) else {
-            ring.dropped.pointee.store(
-                ring.dropped.pointee.load(ordering: .relaxed) &+ 1, ordering: .relaxed)
+        guard byteCount > 0, 2 * size <= ring.capacity, hasRoom(for: needed) else {
+            countDropped()
             return false
         }
         var target = ring.bytes + place
@@ -83,11 +90,17 @@ public struct RecordProducer: ~Copyable {
             target.storeBytes(of: RecordRing.skip, as: UInt64.self)
             target = ring.bytes
         }
-        target.storeBytes(of: UInt64(record.count), as: UInt64.self)
-        (target + 8).copyMemory(from: record.baseAddress!, byteCount: record.count)
+        target.storeBytes(of: UInt64(byteCount), as: UInt64.self)
+        fill(UnsafeMutableRawBufferPointer(start: target + 8, count: byteCount))
         tail &+= UInt64(needed)
         ring.tail.pointee.store(tail, ordering: .releasing)
         return true
+    }
+
+    /// Counts a record that could not even be made as dropped.
+    public func countDropped() {
+        ring.dropped.pointee.store(
+            ring.dropped.pointee.load(ordering: .relaxed) &+ 1, ordering: .relaxed)
     }
 
     private mutating func hasRoom(for needed: Int) -> Bool {

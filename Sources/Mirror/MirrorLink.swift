@@ -24,7 +24,8 @@ public struct CopyEntry: BitwiseCopyable, Sendable {
     public var pushedNs: UInt64
     /// The first slices; further ones lie in the `CopyCell`s behind this entry.
     public var slices: (Slice, Slice)
-    private var padding: UInt64 = 0
+    /// What ties the copy to its request's events; 0 where nobody writes any of it.
+    public var pair: UInt64 = 0
 
     /// An entry without bytes or slices; whoever pushes it fills them in.
     public init(ticket: UInt32, shadow: UInt16, pushed: Instant) {

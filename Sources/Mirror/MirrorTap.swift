@@ -41,6 +41,7 @@ public final class MirrorTap {
         /// Tickets that hold the slices; 0 while the request is still coming in.
         var tickets: UInt32 = 0
         var log: UInt32 = 0
+        var pair: UInt64 = 0
     }
 
     struct Ticket {
@@ -239,10 +240,11 @@ public final class MirrorTap {
     }
 
     /// Starts to keep a request that `lanes` want. `MirrorTap.none` where it cannot be kept:
-    /// counted. `bodyBytes` is the announced length, 0 where it is unknown.
+    /// counted. `bodyBytes` is the announced length, 0 where it is unknown; `pair` goes with the
+    /// copies.
     public func open(
         _ lanes: UInt8, route: Int, bodyBytes: UInt64, hasBody: Bool, primaryPrefixBytes: Int = 0,
-        log: UInt32
+        log: UInt32, pair: UInt64 = 0
     ) -> UInt32 {
         var wanted = lanes
         let route = UInt16(truncatingIfNeeded: route)
@@ -263,6 +265,7 @@ public final class MirrorTap {
         capture.hasBody = hasBody ? 1 : 0
         capture.primaryPrefixBytes = UInt16(truncatingIfNeeded: primaryPrefixBytes)
         capture.log = log
+        capture.pair = pair
         guard let slot = captures.insert(capture) else {
             drop(wanted, route: route, .captureLimit)
             return Self.none
@@ -389,6 +392,7 @@ public final class MirrorTap {
         entry.trailerBytes = capture.trailerBytes
         entry.hasBody = capture.hasBody
         entry.primaryPrefixBytes = capture.primaryPrefixBytes
+        entry.pair = capture.pair
         var index = 0
         var cell = CopyCell()
         slices.forEach(capture.slices) { slice in

@@ -1,5 +1,6 @@
 import CLinux
 public import CoreLoop
+public import EventLog
 import HTTP
 public import TLS
 public import Upstream
@@ -41,6 +42,8 @@ public final class ShadowWorker {
     /// Where new addresses of names are found; nil where nobody looks any up.
     let upstreams: UpstreamBoard?
     var addressesSeen: UInt64 = 0
+    /// Where captures of copies go, each before its copy's return; nil where no events are logged.
+    var captures: RecordProducer?
     let links: UnsafeMutablePointer<ShadowLinkState>
     let linkCount: Int
     let shadows: UnsafeMutablePointer<ShadowState>
@@ -70,13 +73,14 @@ public final class ShadowWorker {
     ///   - caps: one for each shadow, in memory shared with all other shadow processes.
     ///   - security: by target, the context of those that speak TLS.
     ///   - upstreams: where the addresses of names are looked for while it runs.
+    ///   - captures: the ring that captures of copies with a pair go into (`CaptureRecord`).
     ///   - wakeFD: an eventfd that a worker writes where a copy ring's consumer sleeps. Stays the
     /// caller's.
     ///   - seed: of the random part of `shadow_id`s.
     public init(
         process: Int, epoch: UInt64, links: [ShadowLink], shadows: [ShadowSettings],
         targets: [TargetSettings], caps: [QPSCap], security: [ClientContext?] = [],
-        board: MirrorBoard, upstreams: UpstreamBoard? = nil,
+        board: MirrorBoard, upstreams: UpstreamBoard? = nil, captures: RecordRing? = nil,
         wakeFD: Int32, now: Instant, seed: UInt64
     ) throws(SystemError) {
         precondition(caps.count == shadows.count)
@@ -88,6 +92,7 @@ public final class ShadowWorker {
         self.wakeFD = wakeFD
         self.board = board
         self.upstreams = upstreams
+        if let captures { self.captures = RecordProducer(captures) }
         self.now = now
         lastCopy = now
         pace = TurnPace(now: now)

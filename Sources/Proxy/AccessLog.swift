@@ -36,6 +36,8 @@ public struct LogRecord {
     /// The halves of the trace-id; both 0 where the request has none.
     var traceHigh: UInt64 = 0
     var traceLow: UInt64 = 0
+    /// What ties it to the captures of both sides; 0 where it has no event of its own.
+    var pair: UInt64 = 0
     var requestBytes: UInt64 = 0
     var answerBytes: UInt64 = 0
     var status: UInt16 = 0
@@ -59,6 +61,8 @@ public struct LogRecord {
 public final class AccessLog {
     /// The record of a request that is not logged.
     public static let none = UInt32.max
+    /// The part of a pair that its worker's number is not in.
+    private static let pairNumbers: UInt64 = 0xFFFF_FFFF_FFFF
     /// Records under way at one time, and lines that may wait for the thread.
     static let recordsMax = 16_384
     static let ringDepth = 2_048
@@ -70,6 +74,9 @@ public final class AccessLog {
     private let writer: AccessLogWriter
     private let wake: Wake
     private let writesLines: Bool
+    /// Whether requests to LLM targets have events; and the last one's pair.
+    let makesEvents: Bool
+    private var lastPair: UInt64
     private var isStopped = false
     /// The error that was reported last; 0 none. And what was lost before it.
     private var saidFault: Int32 = 0
@@ -91,14 +98,18 @@ public final class AccessLog {
     /// Starts the log's thread. `fd` is the file, written with one `write` for many lines; -1 where
     /// `path` could not be opened: it is tried again. `path` nil is a file that cannot be opened
     /// anew. `changes` is knocked at where `takeNews` has something to say. `fd` nil writes no
-    /// lines: only what goes to `events`.
+    /// lines: only what goes to `events`. `worker` is the number of its worker, for pairs.
     public init(
         fd: Int32?, path: String? = nil, routes: [String], targets: [String], shadows: [String],
-        counters: CounterRow<WorkerCounter>, events: EventTap? = nil, changes: Wake? = nil
+        counters: CounterRow<WorkerCounter>, events: EventTap? = nil, changes: Wake? = nil,
+        worker: Int = 0
     ) throws(SystemError) {
         precondition(MemoryLayout<LogRecord>.size <= MemoryLayout<UnsafeLogCell>.size)
         self.counters = counters
         writesLines = fd != nil
+        makesEvents = events != nil
+        // From anywhere: what waits for a former life's pairs must not meet this one's.
+        lastPair = UInt64(worker) << 48 | SecureRandom().next() & Self.pairNumbers
         records = try Slab(capacity: Self.recordsMax)
         var plan = MemoryPlan()
         _ = RingMemory<UnsafeLogCell>(plan: &plan, depth: Self.ringDepth)
@@ -205,6 +216,16 @@ public final class AccessLog {
         record.pointee.traceLow = trace.traceLow
     }
 
+    /// Gives the request a pair: it has an event, mirrored or not.
+    func beginPair(_ id: UInt32) {
+        let number = (lastPair &+ 1) & Self.pairNumbers
+        lastPair = lastPair & ~Self.pairNumbers | max(1, number)
+        records[Int(id)].pointee.pair = lastPair
+    }
+
+    /// The request's pair; 0 where it has none.
+    func pair(_ id: UInt32) -> UInt64 { id == Self.none ? 0 : records[Int(id)].pointee.pair }
+
     /// The line waits for `copies` returns.
     func awaitShadows(_ id: UInt32, _ copies: Int) {
         records[Int(id)].pointee.awaited = UInt8(copies)
@@ -235,7 +256,7 @@ public final class AccessLog {
     }
 
     private func hand(over slot: Int) {
-        if !writesLines, records[slot].pointee.copyCount == 0 {
+        if !writesLines, records[slot].pointee.copyCount == 0, records[slot].pointee.pair == 0 {
             // No event of it, and no line.
             records.remove(slot)
             return

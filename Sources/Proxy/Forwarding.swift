@@ -96,6 +96,9 @@ final class Forwarding {
     /// Bytes that stand before the path in what the route's target gets.
     func prefixBytes(ofRoute route: Int) -> Int { targets[routeTargets[route]].pathPrefix.count }
 
+    /// Whether the route's target speaks the language of an LLM provider.
+    func hasProvider(ofRoute route: Int) -> Bool { targets[routeTargets[route]].provider != nil }
+
     /// Whether the route's target has to have a key and has none.
     func lacksKey(ofRoute route: Int) -> Bool {
         targets[routeTargets[route]].provider?.lacksKey ?? false

@@ -234,6 +234,11 @@ extension ProxyWorker {
         if let log {
             let address = forwarding.chain.client(head.fields, bytes, client.pointee.peer)
             client.pointee.log = log.begin(head, bytes, route: route, address)
+            if log.makesEvents, client.pointee.log != AccessLog.none,
+                forwarding.hasProvider(ofRoute: route)
+            {
+                log.beginPair(client.pointee.log)
+            }
         }
         switch head.framing {
         case .length(let length): client.pointee.bodyLeft = length
@@ -449,7 +454,8 @@ extension ProxyWorker {
             ? 0 : client.pointee.bodyLeft + UInt64(body.count)
         let id = tap.open(
             choice.lanes, route: route, bodyBytes: announced, hasBody: requestHead.framing != .none,
-            primaryPrefixBytes: forwarding.prefixBytes(ofRoute: route), log: client.pointee.log)
+            primaryPrefixBytes: forwarding.prefixBytes(ofRoute: route), log: client.pointee.log,
+            pair: log?.pair(client.pointee.log) ?? 0)
         guard id != MirrorTap.none else { return }
         for place in 0..<headSlices {
             guard tap.append(headParts[place], .head, to: id, blocks, slices) else { return }

@@ -209,7 +209,7 @@ final class Generation {
             list.append((workerWakes[child.index].fd, RoleFD.wake))
             list.append((region.blocks.fd, RoleFD.blocks))
             list += secrets.forWorkers
-            list += eventRings?.forWorkers ?? []
+            list += eventRings?.forProducers ?? []
             if region.linkFD >= 0 {
                 list.append((region.linkFD, RoleFD.link))
                 list.append(
@@ -222,6 +222,7 @@ final class Generation {
         case .shadow:
             list.append((shadowWakes[child.index].fd, RoleFD.wake))
             list += secrets.forShadows
+            list += eventRings?.forProducers ?? []
             var place = RoleFD.firstPair
             for worker in 0..<launch.workers
             where launch.shadowProcess(ofWorker: worker) == child.index {

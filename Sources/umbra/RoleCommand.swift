@@ -93,7 +93,8 @@ enum RoleCommand {
         }
         // Read before the file is opened: a rotation in between has it opened twice.
         var rotations = board.supervisor.value(.logRotations)
-        let log = try openLog(launch, index, board.workers[index].counters)
+        let taps = try EventsRole.tap(launch, index)
+        let log = try openLog(launch, index, board.workers[index].counters, taps?.events)
         let security = try Secrets.forWorker(&settings)
         let worker = try ProxyWorker(
             settings: settings, security: security, index: index, board: board,
@@ -159,10 +160,10 @@ enum RoleCommand {
     }
 
     private static func openLog(
-        _ launch: Launch, _ worker: Int, _ counters: CounterRow<WorkerCounter>
+        _ launch: Launch, _ worker: Int, _ counters: CounterRow<WorkerCounter>,
+        _ events: EventTap?
     ) throws(SystemError) -> AccessLog? {
         let settings = launch.settings
-        let events = try EventsRole.tap(launch, worker)
         guard settings.accessLog != nil || events != nil else { return nil }
         let path = settings.accessLog.flatMap { $0.path == "-" ? nil : $0.path }
         let fd = settings.accessLog.map { _ in path.map(AccessLog.open) ?? STDOUT_FILENO }
@@ -170,7 +171,8 @@ enum RoleCommand {
             fd: fd, path: path, routes: settings.routes.map(\.name),
             targets: settings.routes.map { settings.targets[$0.target].id },
             shadows: settings.shadows.map(\.targetID),
-            counters: counters, events: events, changes: Wake(fd: RoleFD.wake))
+            counters: counters, events: events, changes: Wake(fd: RoleFD.wake),
+            worker: worker)
     }
 
     /// Opens the access log anew where the supervisor says so, and says what has become of it.
@@ -253,6 +255,7 @@ enum RoleCommand {
             shadows: settings.shadows,
             targets: settings.targets, caps: caps, security: security,
             board: board.mirror, upstreams: board.upstreams,
+            captures: try EventsRole.captures(launch, shadow: index),
             wakeFD: RoleFD.wake, now: .now(), seed: randomSeed())
         limitMemory(settings.runtime.shadowMemoryBytes)
         let process = board.shadowProcesses[index]

@@ -32,7 +32,7 @@ extension Rule {
     /// Each target may import what stands above it.
     static let order = [
         "CLinux", "CYAML", "COpenSSL", "CoreLoop", "HTTP", "Providers", "Mock", "TLS", "EventLog",
-        "Upstream", "Mirror", "Proxy", "Configuration", "Admin", "umbra",
+        "Verdict", "Upstream", "Mirror", "Proxy", "Configuration", "Admin", "umbra",
     ]
 
     /// Targets outside the order, and all they may import.
@@ -56,20 +56,24 @@ extension Rule {
         "Certificates": ["TLS"],
         "TLSTests": ["CLinux", "Certificates", "CoreLoop", "TLS"],
         "EventLogTests": ["CLinux", "CoreLoop", "EventLog"],
+        "VerdictTests": ["CLinux", "CoreLoop", "HTTP", "Providers", "EventLog", "Verdict"],
         "LoadTests": ["CLinux", "CoreLoop", "TLS", "Load"],
         "UpstreamTests": ["CLinux", "CoreLoop", "Providers", "Upstream"],
-        "MirrorTests": ["CLinux", "CoreLoop", "HTTP", "Providers", "TLS", "Upstream", "Mirror"],
+        "MirrorTests": [
+            "CLinux", "CoreLoop", "HTTP", "Providers", "TLS", "EventLog", "Verdict", "Upstream",
+            "Mirror",
+        ],
         "ProxyTests": [
             "CLinux", "Certificates", "CoreLoop", "HTTP", "Providers", "TLS", "EventLog",
-            "Upstream", "Mirror", "Proxy",
+            "Verdict", "Upstream", "Mirror", "Proxy",
         ],
         "ConfigurationTests": [
-            "CoreLoop", "HTTP", "Providers", "TLS", "EventLog", "Upstream", "Mirror", "Proxy",
-            "Configuration",
+            "CoreLoop", "HTTP", "Providers", "TLS", "EventLog", "Verdict", "Upstream", "Mirror",
+            "Proxy", "Configuration",
         ],
         "AdminTests": [
-            "CLinux", "CoreLoop", "HTTP", "Providers", "TLS", "EventLog", "Upstream", "Mirror",
-            "Proxy", "Configuration", "Admin",
+            "CLinux", "CoreLoop", "HTTP", "Providers", "TLS", "EventLog", "Verdict", "Upstream",
+            "Mirror", "Proxy", "Configuration", "Admin",
         ],
         "SimulationTests": ["CLinux", "CoreLoop", "HTTP", "TLS", "Upstream", "Mirror", "Proxy"],
         "TidyTests": [],
