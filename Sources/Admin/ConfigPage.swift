@@ -23,7 +23,7 @@ struct ConfigPage {
         .object([
             ("version", .text("1")),
             ("listen", .list(settings.listen.map { listener($0) })),
-            ("admin", admin),
+            ("admin", admin), ("auth", auth), ("pack", pack), ("policies", policies),
             ("runtime", runtime),
             ("limits", limits),
             ("forwarding", forwarding),
@@ -171,6 +171,7 @@ struct ConfigPage {
             ("directory", .text(log.directory)), ("segment_bytes", Self.count(log.segmentBytes)),
             ("sync", Self.time(log.syncMs)), ("retention_days", Self.count(log.retentionDays)),
             ("immutable", .flag(log.isImmutable)),
+            ("log_all_access", .flag(log.logsAllAccess)),
         ])
     }
 
@@ -197,6 +198,7 @@ struct ConfigPage {
             ("id", .text(target.id)), ("provider", .text(target.provider?.name ?? "http")),
             ("secret_key_ref", keySource(target.provider?.keySource)),
             ("annotate_provider", target.provider.map { .flag($0.annotates) } ?? .null),
+            ("max_tokens", target.provider.map { Self.count($0.maxTokens) } ?? .null),
             ("endpoints", .list(endpoints)), ("tls", target.tls.map { tls($0) } ?? .null),
             ("balance", balance(target.balance)), ("health", health(target.health)),
             ("panic_threshold", .number(target.panicThreshold)),
@@ -309,20 +311,28 @@ struct ConfigPage {
 
     private var mirror: JSONText {
         guard !settings.shadows.isEmpty else { return .null }
-        return .object([
-            ("enabled", .flag(settings.mirrorEnabled)),
-            (
-                "guard",
-                settings.guardOverheadMax.map { .object([("p99_overhead", .number($0))]) } ?? .null
-            ),
-            ("shadows", .list(settings.shadows.map { shadow($0) })),
-        ])
+        return .object(
+            [
+                ("enabled", .flag(settings.mirrorEnabled)),
+                (
+                    "guard",
+                    settings.guardOverheadMax.map { .object([("p99_overhead", .number($0))]) }
+                        ?? .null
+                ),
+                ("shadows", .list(settings.shadows.map { shadow($0) })),
+            ] + comparison)
     }
 
     private func shadow(_ shadow: ShadowSettings) -> JSONText {
         .object([
             ("shadow", .text(shadow.targetID)), ("timeout_ms", Self.count(shadow.timeoutMs)),
             ("max_answer_bytes", Self.count(shadow.answerBytesMax)),
+            (
+                "model_mapping",
+                .object(
+                    shadow.mappedModels.map { ($0, .text(shadow.modelMapping[$0] ?? "")) })
+            ),
+            ("log_shadow_response", .flag(shadow.logsResponse)),
             (
                 "limits",
                 .object([

@@ -29,6 +29,13 @@ public enum ConfigurationLimits {
     public static let routesMax = 4_096
     /// Entries of `traffic_mirror.shadows`.
     public static let shadowsMax = 8
+    /// Policies, models of one mapping, keys of clients, and patterns of one filter.
+    public static let policiesMax = 32
+    public static let mappedModelsMax = 1_024
+    public static let clientKeysMax = 64
+    public static let patternsMax = 256
+    /// Characters of a pack's name.
+    public static let packNameCharactersMax = 200
     /// Entries of one list of methods, header matches or names of fields.
     public static let listEntriesMax = 256
     /// Characters of a target's id, a route's name, a method, a field name.

@@ -141,17 +141,26 @@ public enum ConfigurationReader {
         settings.log = GatewayBlocks.log(root)
         settings.resolver = UpstreamBlock.resolver(root, findings)
         settings.accessLog = GatewayBlocks.accessLog(root, findings)
-        settings.eventLog = GatewayBlocks.eventLog(root, findings)
         let targets = TargetBlock.read(root, findings)
         settings.targets = targets.settings
-        let files = (listen == nil ? written.files : []) + targets.files
+        var files = (listen == nil ? written.files : []) + targets.files
+        settings.auth = AuthBlock.read(root, &files, findings)
+        let policies = PolicyBlock.read(root, findings)
+        settings.pack = policies.pack
+        settings.policies = policies.active
+        settings.eventLog = GatewayBlocks.eventLog(
+            root, policies.audit, hasProviders: settings.hasProviders, findings)
         let mirror = MirrorBlock.read(root, targets, findings)
         settings.mirrorEnabled = mirror.enabled
         settings.guardOverheadMax = mirror.guardOverheadMax
+        settings.logsPrimaryResponse = mirror.logsPrimaryResponse
+        settings.compareMetrics = mirror.compareMetrics
+        settings.captureBytes = mirror.captureBytes
         settings.shadows = mirror.shadows.map(\.settings)
         settings.routes = RouteBlock.read(root, targets, mirror, findings)
         CrossChecks(
-            root: root, settings: settings, targets: targets, mirror: mirror, findings: findings
+            root: root, settings: settings, targets: targets, mirror: mirror,
+            findings: findings
         ).run()
         return (settings, files)
     }

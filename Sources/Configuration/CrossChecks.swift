@@ -1,5 +1,6 @@
 import CoreLoop
 import Mirror
+import Policy
 import Proxy
 import TLS
 import Upstream
@@ -22,40 +23,46 @@ struct CrossChecks {
         checkProviders()
     }
 
-    /// Whoever reaches a listener uses the keys of its targets: the gateway asks for none itself.
-    private func checkOpenKeys() {
+    /// Whoever reaches a listener uses its LLM targets, and their keys: a word on who may is asked
+    /// for.
+    private func checkOpenness() {
         let routed = Set(settings.routes.map(\.target))
-        guard
+        guard !root.has("auth"),
             let index = settings.targets.indices.first(where: {
-                routed.contains($0) && settings.targets[$0].provider?.keySource != nil
+                routed.contains($0) && settings.targets[$0].provider != nil
             }),
             let open = settings.listen.first(where: { listener in
                 !listener.address.isLoopback && !listener.address.isUnix
+                    && listener.redirectPort == nil
                     && listener.tls?.clientCertificates?.isRequired != true
             })
         else { return }
+        let key = settings.targets[index].provider?.keySource == nil ? "" : "the key of "
         findings.add(
-            .openKey, targets.places[index],
-            "whoever reaches \(quoted(open.address.text)) uses the key of "
-                + "\(settings.targets[index].id)",
-            "listen on 127.0.0.1, or ask for client_certificates")
+            .openGateway, targets.places[index],
+            "whoever reaches \(quoted(open.address.text)) uses \(key)\(settings.targets[index].id)",
+            "add auth: {keys: [{name: team, env: UMBRA_KEY_TEAM}]}, listen on 127.0.0.1, or write "
+                + "auth: none")
     }
 
-    /// What a primary's key and its API mean for the shadows.
+    /// What acts at LLM targets only.
+    private func checkPolicies() {
+        guard !settings.hasProviders, root.has("policies"), !settings.policies.isEmpty,
+            settings.policies.contains(where: { $0.kind != PolicySettings.Kind.auditLogger })
+        else { return }
+        findings.add(
+            .withoutEffect, root.place("policies"),
+            "policies look at requests to LLM targets: there is none",
+            "write provider: openai or anthropic at the target that is one")
+    }
+
+    /// What a primary's key means for the shadows.
     private func checkProviders() {
-        checkOpenKeys()
+        checkOpenness()
+        checkPolicies()
         for (index, shadow) in mirror.shadows.enumerated() {
-            let own = settings.targets[shadow.settings.target].provider
             for route in settings.routes where route.lanes.contains(where: { $0.shadow == index }) {
                 guard let primary = settings.targets[route.target].provider else { continue }
-                if let own, own.dialect != primary.dialect {
-                    findings.add(
-                        .notYetSupported, shadow.place,
-                        "not yet supported by this version: a shadow that speaks another API than "
-                            + "\(settings.targets[route.target].id)",
-                        "make it a target of the same provider")
-                    break
-                }
                 let keys = ["authorization", "x-api-key", "api-key"]
                 if primary.keySource != nil,
                     let field = shadow.settings.allowFields.first(where: keys.contains)
@@ -112,7 +119,7 @@ struct CrossChecks {
 
     private func checkShadows() {
         guard let block = mirror.place else { return }
-        let section = root.section("traffic_mirror")
+        let section = mirror.section
         if !mirror.enabled, anyRouteEnables() {
             findings.add(
                 .neverMirrored, section?.place("enabled") ?? block,

@@ -3,11 +3,12 @@ public enum Severity: String, Sendable {
     case error, warning
 }
 
-/// What kind of fault it is. The raw values are stable: tools match on them. E003 is kept for
-/// policies; W001 is no longer given.
+/// What kind of fault it is. The raw values are stable: tools match on them. W001 and W014 are no
+/// longer given.
 public enum DiagnosticCode: String, Sendable, CaseIterable {
     case unknownKind = "E001"
     case unknownKey = "E002"
+    case chainedWithoutBlock = "E003"
     case wrongType = "E004"
     case outOfRange = "E005"
     case undefinedName = "E006"
@@ -23,6 +24,7 @@ public enum DiagnosticCode: String, Sendable, CaseIterable {
     case badKeyFile = "E016"
     case adminExposed = "E017"
     case badSecret = "E018"
+    case openGateway = "E019"
 
     case neverMirrored = "W002"
     case selfMirrored = "W003"
@@ -36,7 +38,6 @@ public enum DiagnosticCode: String, Sendable, CaseIterable {
     case unverifiedTarget = "W011"
     case certificateEnds = "W012"
     case missingSecret = "W013"
-    case openKey = "W014"
 
     /// An E is an error, a W a warning.
     public var severity: Severity { rawValue.first == "E" ? .error : .warning }
@@ -44,8 +45,9 @@ public enum DiagnosticCode: String, Sendable, CaseIterable {
     /// What the code stands for, in a few words; `docs/configuration.md` lists them.
     public var meaning: String {
         switch self {
-        case .unknownKind: "unknown kind of provider"
+        case .unknownKind: "unknown kind of provider or policy"
         case .unknownKey: "unknown key"
+        case .chainedWithoutBlock: "a policy in the chain that has no block"
         case .wrongType: "wrong type, or a text that is not of the form the key takes"
         case .outOfRange: "out of range"
         case .undefinedName: "a target or shadow that nothing defines"
@@ -59,7 +61,7 @@ public enum DiagnosticCode: String, Sendable, CaseIterable {
         case .unreadable: "the file cannot be read"
         case .unresolved: "a host name that cannot be resolved"
         case .badKeyFile: "a certificate, key or list of ciphers that cannot be used"
-        case .badSecret: "a provider's key that cannot be used"
+        case .badSecret: "a key that cannot be used"
         case .adminExposed: "the admin listener is reachable from other machines without a token"
         case .neverMirrored: "mirroring is configured and sends nothing"
         case .selfMirrored: "copies go to the service that answers the user"
@@ -71,8 +73,8 @@ public enum DiagnosticCode: String, Sendable, CaseIterable {
         case .withoutEffect: "a setting that nothing acts on"
         case .keyExposed: "a key file that every user of the machine can read"
         case .unverifiedTarget: "a target whose certificate is not checked"
-        case .missingSecret: "a provider's key that is not set"
-        case .openKey: "a provider's key that everyone on the network can use"
+        case .missingSecret: "a key that is not set"
+        case .openGateway: "LLM targets that everyone on the network can use"
         case .certificateEnds: "a certificate that has ended, ends soon, or is not valid yet"
         }
     }

@@ -199,8 +199,25 @@ enum GatewayBlocks {
         return log
     }
 
-    static func eventLog(_ root: Section, _ findings: Findings) -> EventLogSettings? {
-        guard let (node, place) = root.value("event_log"), !Section.isOff(node) else { return nil }
+    /// Without a word of its own there is a log where an audit-logger or a provider is.
+    static func eventLog(
+        _ root: Section, _ audit: AuditKeys?, hasProviders: Bool, _ findings: Findings
+    ) -> EventLogSettings? {
+        guard root.has("event_log") else {
+            guard audit != nil || hasProviders else { return nil }
+            var log = EventLogSettings()
+            audit?.lay(over: &log)
+            return log
+        }
+        guard let (node, place) = root.value("event_log") else { return nil }
+        if Section.isOff(node) {
+            if let audit {
+                findings.add(
+                    .conflict, audit.place, "keeps the event log, which is off",
+                    "take event_log: off away")
+            }
+            return nil
+        }
         guard case .mapping = node.content else {
             findings.add(
                 .wrongType, place, "must be a mapping or off, is \(node.kindText)",
@@ -217,6 +234,10 @@ enum GatewayBlocks {
         section.read("sync", into: &log.syncMs)
         section.read("retention_days", into: &log.retentionDays)
         section.read("immutable", into: &log.isImmutable)
+        if let audit {
+            audit.checkBeside(section, log, findings)
+            audit.lay(over: &log)
+        }
         return log
     }
 

@@ -42,7 +42,13 @@ struct KeyFileChecks {
     // MARK: Files
 
     private mutating func check(_ use: KeyFileUse) {
-        if case .variable(let variable) = use { return checkVariable(variable) }
+        switch use {
+        case .variable(let variable):
+            return checkVariable(variable, "requests to this target get 503")
+        case .clientVariable(let variable):
+            return checkVariable(variable, "nobody has this key")
+        default: break
+        }
         let texts = use.files.map { read($0, isKey: isKey($0, use)) }
         guard texts.allSatisfy({ $0 != nil }) else { return }
         do throws(TLSFault) {
@@ -52,7 +58,7 @@ struct KeyFileChecks {
             case .authorities: try Certificate.checkAuthorities(texts[0]!)
             case .ocsp: try Certificate.checkOCSP(texts[0]!)
             case .secret(let file): checkSecret(texts[0]!, quoted(file.name), file.place)
-            case .variable: break
+            case .variable, .clientVariable: break
             }
         } catch {
             let file = use.files[0]
@@ -68,13 +74,13 @@ struct KeyFileChecks {
         }
     }
 
-    /// Reads a provider's key from the environment. Nothing there is no error: keys come with the
-    /// place that a gateway runs at, its configuration is checked elsewhere.
-    private mutating func checkVariable(_ variable: NamedFile) {
+    /// Reads a provider's or a client's key from the environment. Nothing there is no error: keys
+    /// come with the place that a gateway runs at, its configuration is checked elsewhere.
+    private mutating func checkVariable(_ variable: NamedFile, _ consequence: String) {
         guard let value = getenv(variable.name), value.pointee != 0 else {
             return add(
                 .missingSecret, variable.place,
-                "the environment has no \(quoted(variable.name)): requests to this target get 503",
+                "the environment has no \(quoted(variable.name)): \(consequence)",
                 "set it before umbra gateway run")
         }
         let bytes = Array(UnsafeRawBufferPointer(start: value, count: strlen(value)))

@@ -1,3 +1,4 @@
+import Policy
 public import Proxy
 
 /// What `umbra policy lint` prints.
@@ -20,10 +21,13 @@ public enum LintReport {
 
     /// How much there is in a valid file: `2 targets, 1 route, 1 shadow`.
     public static func summary(_ settings: GatewaySettings) -> String {
-        [
-            count(settings.targets.count, "target"), count(settings.routes.count, "route"),
-            count(settings.shadows.count, "shadow"),
-        ].joined(separator: ", ")
+        let policies = settings.policies.count
+        let named = policies == 1 ? "1 policy" : "\(policies) policies"
+        return
+            ([
+                count(settings.targets.count, "target"), count(settings.routes.count, "route"),
+                count(settings.shadows.count, "shadow"),
+            ] + (policies > 0 ? [named] : [])).joined(separator: ", ")
     }
 
     private static func count(_ number: Int, _ noun: String) -> String {
@@ -36,9 +40,12 @@ public enum LintReport {
         var members = [
             "\"valid\":\(result.settings != nil)", "\"file\":\(JSONText.string(result.file))",
         ]
-        if result.settings != nil {
-            // Packs and policies are not yet supported: there are none.
-            members += ["\"pack\":null", "\"chain\":[]", "\"policy_count\":0"]
+        if let settings = result.settings {
+            let chain = settings.policies.map { JSONText.string($0.name) }.joined(separator: ",")
+            members += [
+                "\"pack\":\(settings.pack.map { JSONText.string($0.name) } ?? "null")",
+                "\"chain\":[\(chain)]", "\"policy_count\":\(settings.policies.count)",
+            ]
         } else {
             members.append("\"errors\":\(list(result.errors))")
         }

@@ -1,5 +1,7 @@
+import EventLog
 import Mirror
 import Proxy
+import Upstream
 
 /// `traffic_mirror`: its shadows, each with what it sends by default.
 struct MirrorBlock {
@@ -15,15 +17,20 @@ struct MirrorBlock {
     /// Index of the default route's target.
     var primary = 0
     /// Nil where the document has no `traffic_mirror`.
-    var place: Place?
+    var section: Section?
+    var place: Place? { section?.place }
     /// Nil without `guard`.
     var guardOverheadMax: Double?
+    var logsPrimaryResponse = false
+    var compareMetrics = CompareMetrics.all
+    var captureBytes = ShadowSettings.captureBytesDefault
 
     static func read(_ root: Section, _ targets: TargetBlock, _ findings: Findings) -> MirrorBlock {
         var block = MirrorBlock()
-        guard let section = root.section("traffic_mirror") else { return block }
-        block.place = section.place
-        section.read("enabled", into: &block.enabled)
+        guard let section = find(root, findings) else { return block }
+        block.section = section
+        block.readSwitch(section, findings)
+        block.readComparison(section, findings)
         checkAsync(section, findings)
         if let latencies = section.section("guard") {
             var overhead = 0.05
@@ -35,12 +42,16 @@ struct MirrorBlock {
             block.primary = index
         }
         var settings = ShadowSettings(targetID: "", target: 0)
+        settings.captureBytes = block.captureBytes
+        // None yet: which one holds without a word depends on the target.
+        settings.timeoutMs = 0
         readShadowKeys(section, into: &settings, findings)
         var lane = LaneKeys()
         lane.read(section, findings)
         // Here it is the switch of the whole mirror, and no lane's.
         lane.enabled = nil
-        switch (section.has("shadow"), section.has("shadows")) {
+        let key = shadowKey(section, findings)
+        switch (key != nil, section.has("shadows")) {
         case (false, false):
             findings.add(
                 .missingKey, section.place("shadow"), "required",
@@ -48,16 +59,84 @@ struct MirrorBlock {
                     + (targets.ids.isEmpty ? "" : ": \(listed(targets.ids))"))
         case (true, true):
             findings.add(
-                .conflict, section.place("shadows"), "stands beside shadow",
-                "make shadow one of the entries of shadows")
+                .conflict, section.place("shadows"), "stands beside \(key!)",
+                "make \(key!) one of the entries of shadows")
         case (true, false):
-            if let shadow = target(section, settings, lane, targets, findings) {
+            if let shadow = target(section, key!, settings, lane, targets, findings) {
                 block.shadows = [shadow]
             }
         case (false, true):
             block.readShadows(section, settings, lane, targets, findings)
         }
         return block
+    }
+
+    /// `traffic_mirror` at the top level or under `providers`.
+    private static func find(_ root: Section, _ findings: Findings) -> Section? {
+        let providers: Section? =
+            if let (node, _) = root.value("providers"), case .mapping = node.content {
+                root.section("providers")
+            } else { nil }
+        guard let providers, providers.has("traffic_mirror") else {
+            return root.section("traffic_mirror")
+        }
+        if root.has("traffic_mirror") {
+            findings.add(
+                .conflict, providers.place("traffic_mirror"), "stands at the top level too",
+                "keep one of them")
+        }
+        return providers.section("traffic_mirror", as: "traffic_mirror")
+    }
+
+    /// The key that names the one shadow; nil where none does.
+    private static func shadowKey(_ section: Section, _ findings: Findings) -> String? {
+        switch (section.has("shadow"), section.has("mirror_target")) {
+        case (true, true):
+            findings.add(
+                .conflict, section.place("mirror_target"), "is another name for shadow",
+                "keep one of them")
+            return "shadow"
+        case (false, true): return "mirror_target"
+        case (true, false): return "shadow"
+        case (false, false): return nil
+        }
+    }
+
+    /// The form that says `mirror_target` is switched off until it says `enabled: true`.
+    private mutating func readSwitch(_ section: Section, _ findings: Findings) {
+        if section.has("mirror_target"), !section.has("enabled") {
+            enabled = false
+            findings.add(
+                .neverMirrored, section.place("mirror_target"),
+                "with mirror_target mirroring is off where enabled is not written",
+                "write enabled: true")
+        }
+        section.read("enabled", into: &enabled)
+    }
+
+    private mutating func readComparison(_ section: Section, _ findings: Findings) {
+        section.read("log_primary_response", into: &logsPrimaryResponse)
+        section.read("capture_bytes", into: &captureBytes)
+        guard
+            let items = section.list(
+                "compare_metrics", max: ConfigurationLimits.listEntriesMax)
+        else { return }
+        compareMetrics = []
+        for (node, place) in items {
+            guard let text = Section.text(of: node, place, "the name of a metric", findings) else {
+                continue
+            }
+            let names = CompareMetrics.names
+            if let metric = names.first(where: { $0.name == text })?.metric {
+                compareMetrics.insert(metric)
+            } else {
+                let known = names.map(\.name)
+                findings.add(
+                    .wrongType, place, "\(quoted(text)) is no metric",
+                    NearestName.of(text, in: known).map { "did you mean \($0)?" }
+                        ?? "there are \(listed(known))")
+            }
+        }
     }
 
     private static func checkAsync(_ section: Section, _ findings: Findings) {
@@ -104,7 +183,8 @@ struct MirrorBlock {
                     "name the target that gets the copies")
                 continue
             }
-            guard let shadow = Self.target(entry, settings, lane, targets, findings) else {
+            guard let shadow = Self.target(entry, "shadow", settings, lane, targets, findings)
+            else {
                 continue
             }
             if shadows.contains(where: { $0.settings.target == shadow.settings.target }) {
@@ -119,10 +199,10 @@ struct MirrorBlock {
     }
 
     private static func target(
-        _ section: Section, _ settings: ShadowSettings, _ lane: LaneKeys, _ targets: TargetBlock,
-        _ findings: Findings
+        _ section: Section, _ key: String, _ settings: ShadowSettings, _ lane: LaneKeys,
+        _ targets: TargetBlock, _ findings: Findings
     ) -> Shadow? {
-        guard let (id, place) = section.text("shadow"),
+        guard let (id, place) = section.text(key),
             let index = targets.index(id, place, findings)
         else {
             return nil
@@ -130,6 +210,11 @@ struct MirrorBlock {
         var settings = settings
         settings.targetID = id
         settings.target = index
+        if settings.timeoutMs == 0 {
+            settings.timeoutMs =
+                targets.settings[index].provider == nil
+                ? ShadowSettings.timeoutMsDefault : ShadowSettings.modelTimeoutMsDefault
+        }
         return Shadow(settings: settings, lane: lane, place: place)
     }
 
@@ -139,6 +224,16 @@ struct MirrorBlock {
     ) {
         section.read("timeout_ms", into: &settings.timeoutMs)
         section.read("max_answer_bytes", into: &settings.answerBytesMax)
+        readModels(section, into: &settings, findings)
+        section.read("log_shadow_response", into: &settings.logsResponse)
+        if section.has("log_mirror_response") {
+            if section.has("log_shadow_response") {
+                findings.add(
+                    .conflict, section.place("log_mirror_response"),
+                    "is another name for log_shadow_response", "keep one of them")
+            }
+            section.read("log_mirror_response", into: &settings.logsResponse)
+        }
         if let limits = section.section("limits") {
             limits.read("qps", into: &settings.qps)
             limits.read("in_flight", into: &settings.inFlightMax)
@@ -171,6 +266,36 @@ struct MirrorBlock {
                     "open (\(DurationText.text(settings.breakerOpenMs))) is longer than open_max "
                         + "(\(DurationText.text(settings.breakerOpenMsMax)))")
             }
+        }
+    }
+}
+
+extension MirrorBlock {
+    /// `model_mapping`: names of models in the document's order.
+    private static func readModels(
+        _ section: Section, into settings: inout ShadowSettings, _ findings: Findings
+    ) {
+        guard let models = section.section("model_mapping") else { return }
+        guard models.entries.count <= ConfigurationLimits.mappedModelsMax else {
+            findings.add(
+                .tooLarge, models.place,
+                "has \(models.entries.count) entries; "
+                    + "at most \(ConfigurationLimits.mappedModelsMax) are read")
+            return
+        }
+        settings.modelMapping = [:]
+        settings.mappedModels = []
+        for entry in models.entries {
+            let place = models.place(entry.key)
+            let at = Place(place.path, entry.value)
+            guard let model = Section.text(of: entry.value, at, "the name of a model", findings)
+            else { continue }
+            guard !model.isEmpty, !entry.key.isEmpty else {
+                findings.add(.wrongType, place, "names no model")
+                continue
+            }
+            settings.modelMapping[entry.key] = model
+            settings.mappedModels.append(entry.key)
         }
     }
 }

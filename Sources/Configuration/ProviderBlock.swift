@@ -17,8 +17,8 @@ enum ProviderBlock {
         _ section: Section, kind: String?, _ files: inout [KeyFileUse], _ findings: Findings
     ) -> ProviderSettings? {
         guard let kind, kind != "http" else {
-            for key in ["secret_key_ref", "annotate_provider"] where kind != nil && section.has(key)
-            {
+            let keys = ["secret_key_ref", "annotate_provider", "max_tokens"]
+            for key in keys where kind != nil && section.has(key) {
                 findings.add(
                     .conflict, section.place(key), "a target of provider http has none",
                     "write provider: openai or anthropic")
@@ -27,32 +27,53 @@ enum ProviderBlock {
         }
         var provider = ProviderSettings(kind == "openai" ? .openAI : .anthropic)
         section.read("annotate_provider", into: &provider.annotates)
-        guard let reference = section.section("secret_key_ref") else { return provider }
-        let variable = reference.text("env")
-        let file = reference.text("file")
+        section.read("max_tokens", into: &provider.maxTokens)
+        guard let reference = section.section("secret_key_ref"),
+            let (source, file) = keySource(reference, findings)
+        else { return provider }
+        provider.keySource = source
+        switch source {
+        case .variable: files.append(.variable(file))
+        case .file: files.append(.secret(file))
+        }
+        return provider
+    }
+
+    /// `env` or `file` of a section: where a key comes from. Nil and a report where it does not say
+    /// so.
+    static func keySource(
+        _ section: Section, _ findings: Findings
+    ) -> (ProviderSettings.KeySource, NamedFile)? {
+        let variable = section.text("env")
+        let file = section.text("file")
         if let variable, file != nil {
             findings.add(
                 .conflict, variable.1, "stands beside file", "keep one of the two")
         } else if let (name, place) = variable {
-            guard TextForm.isToken(name), !name.contains("=") else {
+            // What stands there may be the key itself: it is not repeated.
+            guard TextForm.isToken(name), !name.contains("="), !looksLikeKey(name) else {
                 findings.add(
-                    .wrongType, place, "\(quoted(name)) is no name of an environment variable")
-                return provider
+                    .wrongType, place, "is no name of an environment variable",
+                    "the key itself does not belong here")
+                return nil
             }
-            provider.keySource = .variable(name)
-            files.append(.variable(NamedFile(name: name, place: place)))
+            return (.variable(name), NamedFile(name: name, place: place))
         } else if let (path, place) = file {
             guard !path.isEmpty, !path.utf8.contains(where: { $0 < 0x20 }) else {
                 findings.add(.wrongType, place, "names no file", "write the path of a file")
-                return provider
+                return nil
             }
-            provider.keySource = .file(path)
-            files.append(.secret(NamedFile(name: path, place: place)))
-        } else if !reference.has("env"), !reference.has("file") {
+            return (.file(path), NamedFile(name: path, place: place))
+        } else if !section.has("env"), !section.has("file") {
             findings.add(
-                .missingKey, reference.place("env"), "required",
+                .missingKey, section.place("env"), "required",
                 "write {env: NAME} or {file: PATH}")
         }
-        return provider
+        return nil
+    }
+
+    /// Names of variables hold no hyphens; keys begin with some.
+    private static func looksLikeKey(_ text: String) -> Bool {
+        text.utf8.count > 20 && text.contains("-")
     }
 }

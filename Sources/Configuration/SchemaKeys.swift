@@ -1,13 +1,14 @@
 import EventLog
 import Mirror
+import Upstream
 
 extension Schema {
     private static let timeMs = 1...86_400_000
 
     /// The keys that this version acts on, in the order of the documentation.
     public static let keys: [SchemaKey] =
-        general + runtime + limits + forwarding + resolver + targets + upstreams + routes + mirror
-        + log + accessLog + eventLog
+        general + access + runtime + limits + forwarding + resolver + targets + upstreams + routes
+        + mirror + policies + log + accessLog + eventLog
 
     private static let general: [SchemaKey] =
         [
@@ -174,6 +175,14 @@ extension Schema {
                 "providers.targets[].annotate_provider", .boolean, "true", "false",
                 "Whether chat answers that are not streamed tell who gave them: a member provider."
             ),
+            SchemaKey(
+                "providers.targets[].max_tokens", .integer(1...10_000_000),
+                "\(ProviderSettings.maxTokensDefault)", "1024",
+                "What a translated request asks for where the client's sets no bound, and the target's "
+                    + "API asks for one."),
+            SchemaKey(
+                "providers.traffic_mirror", .mapping, "–", "{primary: app, shadow: app}",
+                "Another place for the block traffic_mirror."),
         ] + targetTLS
 
     private static let routes: [SchemaKey] = [
@@ -237,6 +246,10 @@ extension Schema {
             "traffic_mirror.shadow", .text("the id of a target"), "–", "next",
             "The target that gets the copies. Required, or shadows.", scope: .shadow),
         SchemaKey(
+            "traffic_mirror.mirror_target", .text("the id of a target"), "–", "next",
+            "Another name for shadow; with it, enabled is false where it is not written.",
+            scope: .block),
+        SchemaKey(
             "traffic_mirror.shadows",
             .list("mappings: shadow, and any key that is laid over the block's"), "–",
             "[{shadow: next, sample_rate: 0.1}, {shadow: canary}]",
@@ -257,7 +270,33 @@ extension Schema {
             "Requests with a larger body are counted and not mirrored.", scope: .route),
         SchemaKey(
             "traffic_mirror.timeout_ms", .milliseconds(1...3_600_000), "5000", "2000",
-            "How long one copy may take, to the end of its answer.", scope: .shadow),
+            "How long one copy may take, to the end of its answer; 60000 where an LLM target is the "
+                + "shadow.", scope: .shadow),
+        SchemaKey(
+            "traffic_mirror.model_mapping", .mapping, "–", "{gpt-4o: claude-sonnet-4-20250514}",
+            "The shadow's model for each of the primary's. One that is not in it keeps its name where "
+                + "both speak one API; else the request is not mirrored.", scope: .shadow),
+        SchemaKey(
+            "traffic_mirror.model_mapping.*", .text("the name of a model"), "–",
+            "claude-sonnet-4-20250514", "The shadow's model.", scope: .shadow),
+        SchemaKey(
+            "traffic_mirror.log_shadow_response", .boolean, "false", "true",
+            "Whether events hold the texts of the shadow's answers.", scope: .shadow),
+        SchemaKey(
+            "traffic_mirror.log_mirror_response", .boolean, "false", "true",
+            "Another name for it.", scope: .shadow),
+        SchemaKey(
+            "traffic_mirror.log_primary_response", .boolean, "false", "true",
+            "Whether events hold the texts of the primary's answers.", scope: .block),
+        SchemaKey(
+            "traffic_mirror.compare_metrics",
+            .list("metrics: latency, token_count, content_similarity"),
+            "[latency, token_count, content_similarity]", "[latency]",
+            "What events compare.", scope: .block),
+        SchemaKey(
+            "traffic_mirror.capture_bytes", .size(0...ShadowSettings.captureBytesDefault), "1MiB",
+            "256KiB",
+            "Bytes of a request and of each answer that are kept to be compared.", scope: .block),
         SchemaKey(
             "traffic_mirror.max_answer_bytes", .size(1 << 10...1 << 40), "64MiB", "1MiB",
             "Bytes of one of the shadow's answers that are read before its connection is given up.",
@@ -340,8 +379,10 @@ extension Schema {
 
     private static let eventLog: [SchemaKey] = [
         SchemaKey(
-            "event_log", .forms("a mapping, or off"), "off", "{directory: /var/lib/umbra/events}",
-            "A tamper-evident record of each mirrored request: docs/events.md."),
+            "event_log", .forms("a mapping, or off"), "off without LLM targets, else on",
+            "{directory: /var/lib/umbra/events}",
+            "A tamper-evident record of each request to an LLM target, and of each copy: docs/events.md."
+        ),
         SchemaKey(
             "event_log.directory", .text("a folder"), "umbra-events", "/var/lib/umbra/events",
             "Where the segments are; made where it is missing. One gateway writes a folder."),
@@ -361,16 +402,6 @@ extension Schema {
 
     /// The keys that later versions act on.
     public static let later: [LaterKey] = [
-        LaterKey("pack", "packs"),
-        LaterKey("policies", "policies"),
-        LaterKey("audit-logger", "the audit log"),
-        LaterKey("providers.traffic_mirror", "the form with traffic_mirror under providers"),
-        LaterKey("traffic_mirror.mirror_target", "the form with mirror_target"),
-        LaterKey("traffic_mirror.model_mapping", "the mapping of models"),
-        LaterKey("traffic_mirror.compare_metrics", "the comparison of answers"),
-        LaterKey("traffic_mirror.log_shadow_response", "the log of answers"),
-        LaterKey("traffic_mirror.log_mirror_response", "the log of answers"),
-        LaterKey("traffic_mirror.capture_bytes", "the comparison of answers"),
         LaterKey("traffic_mirror.tags", "pinned tags"),
         LaterKey("traffic_mirror.safety.tools", "the check of tool calls"),
     ]

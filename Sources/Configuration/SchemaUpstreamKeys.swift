@@ -58,7 +58,8 @@ extension Schema {
             "From one check to the next, a tenth more or less."),
         SchemaKey(
             "\(target).health.timeout", .duration(1...3_600_000), "2s", "500ms",
-            "How long a check may take; where that is longer than the interval, the next one waits."),
+            "How long a check may take; where that is longer than the interval, the next one waits."
+        ),
         SchemaKey(
             "\(target).health.healthy", .integer(1...1_000), "2", "1",
             "Passed checks in a row after which an unhealthy endpoint is used again."),

@@ -116,9 +116,12 @@ struct Section {
 
     // MARK: Values
 
-    func section(_ key: String) -> Section? {
+    func section(_ key: String) -> Section? { section(key, as: schemaJoin(key)) }
+
+    /// The mapping of a key that has the keys of another place in the schema.
+    func section(_ key: String, as schemaPath: String) -> Section? {
         guard let (node, place) = value(key) else { return nil }
-        return Section(node, path: place.path, schemaPath: schemaJoin(key), findings: findings)
+        return Section(node, path: place.path, schemaPath: schemaPath, findings: findings)
     }
 
     /// The entries of a list with their places; nil and a report where it is none or longer than

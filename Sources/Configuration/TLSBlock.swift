@@ -15,14 +15,16 @@ enum KeyFileUse: Sendable, Equatable {
     case ocsp(NamedFile)
     /// A provider's key.
     case secret(NamedFile)
-    /// The same in a variable of the environment; the name is the target's.
+    /// The same in a variable of the environment; the name is the variable's.
     case variable(NamedFile)
+    /// A client's key in a variable of the environment.
+    case clientVariable(NamedFile)
 
     var files: [NamedFile] {
         switch self {
         case .pair(let certificate, let key): [certificate, key]
         case .authorities(let file), .ocsp(let file), .secret(let file): [file]
-        case .variable: []
+        case .variable, .clientVariable: []
         }
     }
 }

@@ -14,8 +14,35 @@ public struct EventLogSettings: Sendable, Equatable {
     /// setting is changed to fewer.
     public var isImmutable = true
 
+    /// `log_all_access` of an audit-logger: every request has an event, also one that no LLM target
+    /// gets.
+    public var logsAllAccess = false
+
     /// The defaults.
     public init() {}
+}
+
+/// `compare_metrics`: what a mirrored request's event compares.
+public struct CompareMetrics: OptionSet, Sendable {
+    /// One bit for each of those below.
+    public let rawValue: UInt8
+    /// How long both sides took.
+    public static let latency = CompareMetrics(rawValue: 1 << 0)
+    /// The tokens of both answers.
+    public static let tokenCount = CompareMetrics(rawValue: 1 << 1)
+    /// How near the answers' texts are to each other.
+    public static let contentSimilarity = CompareMetrics(rawValue: 1 << 2)
+    /// What holds where the configuration says nothing.
+    public static let all: CompareMetrics = [.latency, .tokenCount, .contentSimilarity]
+
+    /// A set of these bits.
+    public init(rawValue: UInt8) { self.rawValue = rawValue }
+
+    /// Each metric by the name that the configuration has for it.
+    public static let names: [(name: String, metric: CompareMetrics)] = [
+        ("latency", .latency), ("token_count", .tokenCount),
+        ("content_similarity", .contentSimilarity),
+    ]
 }
 
 /// Why a folder could not be opened for writing.

@@ -13,6 +13,8 @@ public struct ShadowSettings: Sendable, Equatable {
     /// milliseconds for one copy, and sends a second.
     public static let inFlightDefault = 256
     public static let timeoutMsDefault = 5_000
+    /// The same for a shadow that is an LLM provider, whose answers take their time.
+    public static let modelTimeoutMsDefault = 60_000
     public static let qpsDefault = 200.0
     /// The largest `qps`: the cap's ring holds one time for each send of a window.
     public static let qpsMax = 1_000_000.0
@@ -42,6 +44,18 @@ public struct ShadowSettings: Sendable, Equatable {
     public var breakerFailures = 5
     public var breakerOpenMs = 1_000
     public var breakerOpenMsMax = 30_000
+
+    /// `model_mapping`: the shadow's model for each of the primary's; one that is not in here keeps
+    /// its name where both speak one API, else the request is not mirrored.
+    public var modelMapping: [String: String] = [:]
+    /// The keys of the mapping in the document's order, for whoever shows it.
+    public var mappedModels: [String] = []
+    /// `log_shadow_response`: its answers' texts stand in the events.
+    public var logsResponse = false
+    /// `capture_bytes`: bytes of one answer that are kept to be compared.
+    public var captureBytes = Self.captureBytesDefault
+    /// Where the configuration says nothing, and the most that it may say.
+    public static let captureBytesDefault = 1 << 20
 
     /// A shadow at this target with all defaults.
     public init(targetID: String, target: Int) {

@@ -1,6 +1,7 @@
 public import CoreLoop
 public import EventLog
 public import Mirror
+public import Policy
 public import TLS
 public import Upstream
 
@@ -24,6 +25,13 @@ public struct GatewaySettings: Sendable, Equatable {
     public var accessLog: AccessLogSettings?
     /// `event_log`: where a record for each mirrored request goes; nil writes none.
     public var eventLog: EventLogSettings?
+    /// `auth`: who may use the gateway; nil asks for no key.
+    public var auth: AuthSettings?
+    /// `policies`: what requests to LLM targets are held against, in the order of the chain. Those
+    /// of a pack that is not enabled are not among them.
+    public var policies: [PolicySettings] = []
+    /// `pack`: what the document calls itself.
+    public var pack: PackSettings?
     /// `log`: what the gateway says of itself.
     public var log = GatewayLogSettings()
     /// `traffic_mirror.enabled`: false starts with mirroring off; it can be switched on later.
@@ -31,8 +39,18 @@ public struct GatewaySettings: Sendable, Equatable {
     /// `traffic_mirror.guard.p99_overhead`: what mirroring may add to the users' P99, as a share;
     /// nil watches nothing.
     public var guardOverheadMax: Double?
+    /// `traffic_mirror.log_primary_response`: the texts of the primary's answers stand in events.
+    public var logsPrimaryResponse = false
+    /// `traffic_mirror.compare_metrics`.
+    public var compareMetrics = CompareMetrics.all
+    /// `traffic_mirror.capture_bytes`: bytes that are kept of one request, and of its answer, for
+    /// the events.
+    public var captureBytes = ShadowSettings.captureBytesDefault
 
     public init() {}
+
+    /// Whether any target is an LLM provider.
+    public var hasProviders: Bool { targets.contains { $0.provider != nil } }
 
     /// Whether there is anything to check or to look up while the gateway runs: work for the health
     /// process.
@@ -65,6 +83,44 @@ public struct AdminSettings: Sendable, Equatable {
     public var hosts: [String] = []
 
     public init() {}
+}
+
+/// `auth`: the keys by which clients are let in.
+public struct AuthSettings: Sendable, Equatable {
+    /// One client's key.
+    public struct Key: Sendable, Equatable {
+        /// Who has it, for logs.
+        public var name: String
+        /// Where it is read from.
+        public var source: ProviderSettings.KeySource
+        /// In workers, where there is one: the key. Nil everywhere else.
+        public var key: ProviderKey?
+
+        /// The key of `name`, which comes from `source`.
+        public init(name: String, source: ProviderSettings.KeySource) {
+            self.name = name
+            self.source = source
+        }
+    }
+
+    /// At least one.
+    public var keys: [Key] = []
+
+    public init() {}
+}
+
+/// `pack`: the name that a document gives itself.
+public struct PackSettings: Sendable, Equatable {
+    /// 1 to 200 characters.
+    public var name: String
+    /// As Semantic Versioning writes it.
+    public var version: String
+
+    /// A pack of this name and version.
+    public init(name: String, version: String) {
+        self.name = name
+        self.version = version
+    }
 }
 
 /// `runtime`: processes, and the memory that each maps at its start and never adds to.

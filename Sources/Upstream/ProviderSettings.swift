@@ -29,6 +29,12 @@ public struct ProviderSettings: Sendable, Equatable {
     /// `annotate_provider`: chat answers tell who gave them.
     public var annotates = true
 
+    /// `max_tokens`: what a translated request asks for where the client's sets no bound and the
+    /// API asks for one.
+    public var maxTokens = Self.maxTokensDefault
+    /// Where the configuration says nothing.
+    public static let maxTokensDefault = 4_096
+
     /// What they tell.
     public var name: String { dialect == .openAI ? "openai" : "anthropic" }
 

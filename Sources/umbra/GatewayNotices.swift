@@ -7,7 +7,9 @@ import Upstream
 /// The lines that a gateway says of itself when it starts.
 enum GatewayNotices {
     static func start(_ settings: GatewaySettings) {
-        Console.log(.info, "Loaded \(settings.targets.count) provider(s), 0 policy(ies)")
+        Console.log(
+            .info,
+            "Loaded \(settings.targets.count) provider(s), \(settings.policies.count) policy(ies)")
         for target in settings.targets where target.tls?.skipsVerification == true {
             Console.log(
                 .warn,
@@ -22,7 +24,14 @@ enum GatewayNotices {
                 .info,
                 "Traffic mirror: primary=\(primary), shadow=\(shadow.targetID), sample_rate=\(rate)"
             )
+            sayModels(shadow)
         }
+    }
+
+    private static func sayModels(_ shadow: ShadowSettings) {
+        guard !shadow.mappedModels.isEmpty else { return }
+        let pairs = shadow.mappedModels.map { "\($0)→\(shadow.modelMapping[$0] ?? "")" }
+        Console.log(.info, "Model mapping: \(pairs.joined(separator: ", "))")
     }
 
     /// Says so where a process may have fewer descriptors than its connections take.

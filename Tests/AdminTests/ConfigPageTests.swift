@@ -19,6 +19,11 @@ import Testing
         limits: {head_timeout: 1500ms, idle_timeout: 2h}
         access_log: {path: "-"}
         event_log: {directory: /tmp/events}
+        auth: {keys: [{name: team, env: UMBRA_KEY_TEAM}, {name: ci, file: /run/ci}]}
+        pack: {name: edge, version: 1.0.0}
+        policies:
+          - {type: pii-detector, detect: [phone, email]}
+          - {name: words, type: content_filter, action: block, patterns: [falcon, {regex: "a+b"}]}
         providers:
           targets:
             - {id: app, endpoints: [{url: "http://10.0.0.1:9001/v1", weight: 3}, {url: "http://10.0.0.2:9001/v1"}],
@@ -47,6 +52,11 @@ import Testing
         #""idle_timeout":"2h""#, #""body_timeout":"30s""#, #""head_bytes":65536"#,
         #""trusted_proxies":["10.0.0.0/8","2001:db8::/32","::1","1.2.3.4","unix"]"#,
         #""access_log":{"path":"-","format":"json"}"#,
+        #""auth":{"keys":[{"name":"team","env":"UMBRA_KEY_TEAM"},{"name":"ci","file":"/run/ci"}]}"#,
+        #""pack":{"name":"edge","version":"1.0.0"}"#,
+        #"{"name":"pii-detector","type":"pii-detector","action":"redact","detect":["email","phone"]}"#,
+        #""name":"words","type":"content_filter","action":"block","patterns":["falcon",{"regex":"a+b"}]"#,
+        #""compare_metrics":["latency","token_count","content_similarity"]"#,
         #"{"url":"http://10.0.0.1:9001/v1","weight":3,"connections":0}"#,
         #""url":"http+unix:///run/next.sock""#, #""ejection":"off""#,
         #""balance":{"hash":"header:x-user-id"}"#, #""attempts":2"#,
@@ -84,6 +94,8 @@ import Testing
             "hsts",
             "ticket_rotation", "server_name", "insecure_skip_verify", "certificates",
             "client_certificates", "max_share", "time", "failures", "on",
+            "mirror_target", "log_mirror_response", "author", "description", "id", "chain",
+            "policy", "content_filter", "pii-detector", "audit-logger", "regex",
         ]
         let known = Schema.keys.map { key in
             key.name.replacing("[]", with: "")

@@ -357,17 +357,20 @@ struct Fault: Sendable, CustomTestStringConvertible {
             "providers: {targets: [{id: a, base_url: http://a, secret_key_ref: {env: A}}]}",
             .conflict, "providers.targets[0].secret_key_ref", 1, "has none"),
         Fault(
-            "providers: {targets: [{id: a, provider: openai}, {id: b, provider: anthropic}]}\n"
-                + "traffic_mirror: {shadow: b}",
-            .notYetSupported, "traffic_mirror.shadow", 2, "another API"),
-        Fault(
             "providers: {targets: [{id: a, provider: openai, secret_key_ref: {env: A}}, "
                 + "{id: b, provider: openai}]}\n"
                 + "traffic_mirror: {shadow: b, safety: {allow_fields: [authorization]}}",
             .conflict, "traffic_mirror.shadow", 2, "would get the key of a"),
         Fault(
             "providers: {targets: [{id: a, base_url: http://a}], traffic_mirror: {}}",
-            .notYetSupported, "providers.traffic_mirror", 1, "under providers"),
+            .missingKey, "providers.traffic_mirror.shadow", 1, "required"),
+        Fault(
+            "providers: {targets: [{id: a, base_url: http://a}, {id: b, base_url: http://b}], "
+                + "traffic_mirror: {shadow: b}}\ntraffic_mirror: {shadow: b}",
+            .conflict, "providers.traffic_mirror", 1, "at the top level too"),
+        Fault(
+            "providers: {targets: [{id: a, base_url: http://a, max_tokens: 5}]}",
+            .conflict, "providers.targets[0].max_tokens", 1, "has none"),
     ])
     func targetEntries(_ fault: Fault) { expect(fault, fault.text + "\n") }
 
@@ -629,11 +632,23 @@ struct Fault: Sendable, CustomTestStringConvertible {
             "{shadow: next, breaker: {open: 1m, open_max: 1s}}", .conflict,
             "traffic_mirror.breaker.open", 5, "longer than open_max"),
         Fault(
-            "{shadow: next, model_mapping: {a: b}}", .notYetSupported,
-            "traffic_mirror.model_mapping", 5, "not yet supported"),
+            "{shadow: next, model_mapping: {a: [b]}}", .wrongType,
+            "traffic_mirror.model_mapping.a", 5, "the name of a model"),
         Fault(
-            "{shadow: next, capture_bytes: 1MiB}", .notYetSupported, "traffic_mirror.capture_bytes",
-            5, "not yet supported"),
+            "{shadow: next, model_mapping: {a: \"\"}}", .wrongType,
+            "traffic_mirror.model_mapping.a", 5, "names no model"),
+        Fault(
+            "{shadow: next, capture_bytes: 2MiB}", .outOfRange, "traffic_mirror.capture_bytes",
+            5, "to 1MiB"),
+        Fault(
+            "{shadow: next, compare_metrics: [latncy]}", .wrongType,
+            "traffic_mirror.compare_metrics[0]", 5, "did you mean latency?"),
+        Fault(
+            "{shadow: next, mirror_target: next}", .conflict, "traffic_mirror.mirror_target", 5,
+            "another name for shadow"),
+        Fault(
+            "{shadow: next, log_shadow_response: true, log_mirror_response: true}", .conflict,
+            "traffic_mirror.log_mirror_response", 5, "another name for log_shadow_response"),
         Fault(
             "{shadow: next, tags: {}}", .notYetSupported, "traffic_mirror.tags", 5,
             "not yet supported"),

@@ -23,7 +23,9 @@ func exampleFiles() -> [String] {
     @Test(arguments: exampleFiles())
     func examplesAreValidWithoutWarnings(_ file: String) {
         // Keys come with the place that a gateway runs at.
-        for name in ["OPENAI_API_KEY", "OPENAI_API_KEY_STAGING"] { setenv(name, "sk-test", 1) }
+        for name in ["OPENAI_API_KEY", "OPENAI_API_KEY_STAGING", "ANTHROPIC_API_KEY"] {
+            setenv(name, "sk-test", 1)
+        }
         let result = ConfigurationReader.readFile(file)
         #expect(result.settings != nil && result.diagnostics.isEmpty, "\(LintReport.text(result))")
     }
@@ -36,7 +38,8 @@ func exampleFiles() -> [String] {
         let pair = ["certificate: a.pem", "key: a.key"]
         let companions: [String: [String]] = [
             "providers.targets[]":
-                (path.contains(".secret_key_ref") || path.hasSuffix("annotate_provider"))
+                (path.contains(".secret_key_ref") || path.hasSuffix("annotate_provider")
+                || path.hasSuffix("max_tokens"))
                 ? ["id: app", "provider: openai"]
                 : path.contains(".endpoints")
                     ? ["id: app"]
@@ -49,7 +52,22 @@ func exampleFiles() -> [String] {
             "listen[].tls": path.hasPrefix("listen[].tls.certificates") ? [] : pair,
             "listen[].tls.certificates[]": pair,
             "listen[].tls.client_certificates": ["ca: clients.pem"],
-            "traffic_mirror": path.hasPrefix("traffic_mirror.shadows[]") ? [] : ["shadow: next"],
+            "traffic_mirror":
+                path.hasPrefix("traffic_mirror.shadows[]") || path.hasSuffix("mirror_target")
+                ? [] : ["shadow: next"],
+            "auth.keys[]":
+                path.hasSuffix("name")
+                ? ["env: A"] : path.hasSuffix("keys") ? [] : ["name: team"],
+            "pack": ["name: edge", "version: 1.0.0"],
+            "providers":
+                path == "providers.traffic_mirror"
+                ? ["targets: [{id: app, base_url: \"http://127.0.0.1:9001\"}]"] : [],
+            "policies[]": ["type: \(kind(path))"],
+            "policies":
+                path.hasSuffix("policies.chain")
+                ? ["policy: {pii-detector: {}, content_filter: {}}"]
+                : path.hasSuffix("policies.policy")
+                    ? ["chain: [content_filter, pii-detector]"] : ["chain: [\(kind(path))]"],
             "traffic_mirror.shadows[]": ["shadow: next"],
             "routes[]": path.hasSuffix("rewrite_prefix") ? ["match: {path_prefix: /a/}"] : [],
         ]
@@ -75,6 +93,15 @@ func exampleFiles() -> [String] {
         if !path.hasPrefix("providers") { text = targets + canary + text }
         if path.hasPrefix("routes[].mirror") { text += "\ntraffic_mirror: {shadow: next}" }
         return text + "\n"
+    }
+
+    /// The kind of policy that has the key at `path`.
+    private func kind(_ path: String) -> String {
+        let isAudit = ["immutable", "retention_days", "log_all_access", "audit-logger"].contains {
+            path.hasSuffix($0)
+        }
+        if isAudit { return "audit-logger" }
+        return path.contains("detect") ? "pii-detector" : "content_filter"
     }
 
     @Test(arguments: Schema.keys)
@@ -116,6 +143,8 @@ func exampleFiles() -> [String] {
         let described = [
             "routes[].name", "routes[].target", "routes[].mirror.shadow", "traffic_mirror.primary",
             "providers.targets[].retries.attempts", "providers.targets[].annotate_provider",
+            "providers.targets[].max_tokens", "policies[].name", "policies[].action",
+            "policies[].patterns", "policies.policy.content_filter.patterns", "event_log",
         ]
         guard !described.contains(key.path) else { return }
         let written = lint(document(key.path, key.standard))
@@ -129,6 +158,8 @@ func exampleFiles() -> [String] {
             "providers.targets[].health": "{path: /healthz}",
             "listen[].tls": "{certificate: a.pem, key: a.key}",
             "listen[].tls.client_certificates": "{ca: clients.pem}",
+            "pack": "{name: edge, version: 1.0.0}",
+            "policies[]": "{type: \(kind(key.path))}",
         ]
         let bare = parent.map { needed[$0] ?? "{}" }
         let without = lint(
@@ -142,7 +173,7 @@ func exampleFiles() -> [String] {
 
     private static let blocks = [
         "general", "runtime", "limits", "forwarding", "resolver", "providers", "routes",
-        "traffic_mirror", "log", "access_log", "event_log",
+        "traffic_mirror", "policies", "log", "access_log", "event_log",
     ]
 
     private func table(_ name: String) -> [String] {

@@ -40,6 +40,20 @@ import Testing
         #expect((object["warnings"] as? [Any])?.isEmpty == true)
     }
 
+    @Test func jsonOfAPack() throws {
+        let text =
+            targets + """
+                pack: {name: 'edge "1"', version: 1.0.0}
+                policies: {chain: [pii-detector, audit-logger],
+                           policy: {audit-logger: {}, pii-detector: {}}}
+                """
+        let object = try object(lint(text))
+        #expect(object["pack"] as? String == "edge \"1\"")
+        #expect(object["chain"] as? [String] == ["pii-detector", "audit-logger"])
+        #expect(object["policy_count"] as? Int == 2)
+        #expect(LintReport.text(lint(text)).contains("0 shadows, 2 policies, 2 warnings\n"))
+    }
+
     @Test func jsonOfAFaultyFile() throws {
         let text =
             targets

@@ -298,7 +298,7 @@ def test_default_urls_and_lint(tmp_path):
         assert code == 2 and [e["code"] for e in report["errors"]] == [wanted]
     code, report = lint("listen: 0.0.0.0:8080\nproviders: {targets: [{id: a, provider: openai, "
                         "secret_key_ref: {env: HOME}}]}\n")
-    assert code == 0 and [w["code"] for w in report["warnings"]] == ["W014"]
+    assert code == 2 and [e["code"] for e in report["errors"]] == ["E019"]
     key = tmp_path / "key"
     key.write_text("two words")
     code, report = lint("providers: {targets: [{id: a, provider: openai, "

@@ -31,8 +31,8 @@ struct Rule: Sendable, CustomStringConvertible {
 extension Rule {
     /// Each target may import what stands above it.
     static let order = [
-        "CLinux", "CYAML", "COpenSSL", "CoreLoop", "HTTP", "Providers", "Mock", "TLS", "EventLog",
-        "Verdict", "Upstream", "Mirror", "Proxy", "Configuration", "Admin", "umbra",
+        "CLinux", "CYAML", "COpenSSL", "CoreLoop", "HTTP", "Providers", "Policy", "Mock", "TLS",
+        "EventLog", "Verdict", "Upstream", "Mirror", "Proxy", "Configuration", "Admin", "umbra",
     ]
 
     /// Targets outside the order, and all they may import.
@@ -52,11 +52,14 @@ extension Rule {
         "CoreLoopTests": ["CLinux", "CoreLoop"],
         "HTTPTests": ["CoreLoop", "HTTP"],
         "ProvidersTests": ["CoreLoop", "HTTP", "Providers"],
+        "PolicyTests": ["CoreLoop", "Providers", "Policy"],
         "MockTests": ["CoreLoop", "Providers", "Mock"],
         "Certificates": ["TLS"],
         "TLSTests": ["CLinux", "Certificates", "CoreLoop", "TLS"],
         "EventLogTests": ["CLinux", "CoreLoop", "EventLog"],
-        "VerdictTests": ["CLinux", "CoreLoop", "HTTP", "Providers", "EventLog", "Verdict"],
+        "VerdictTests": [
+            "CLinux", "CoreLoop", "HTTP", "Providers", "Policy", "EventLog", "Verdict",
+        ],
         "LoadTests": ["CLinux", "CoreLoop", "TLS", "Load"],
         "UpstreamTests": ["CLinux", "CoreLoop", "Providers", "Upstream"],
         "MirrorTests": [
@@ -64,16 +67,16 @@ extension Rule {
             "Mirror",
         ],
         "ProxyTests": [
-            "CLinux", "Certificates", "CoreLoop", "HTTP", "Providers", "TLS", "EventLog",
+            "CLinux", "Certificates", "CoreLoop", "HTTP", "Providers", "Policy", "TLS", "EventLog",
             "Verdict", "Upstream", "Mirror", "Proxy",
         ],
         "ConfigurationTests": [
-            "CoreLoop", "HTTP", "Providers", "TLS", "EventLog", "Verdict", "Upstream", "Mirror",
-            "Proxy", "Configuration",
+            "CoreLoop", "HTTP", "Providers", "Policy", "TLS", "EventLog", "Verdict", "Upstream",
+            "Mirror", "Proxy", "Configuration",
         ],
         "AdminTests": [
-            "CLinux", "CoreLoop", "HTTP", "Providers", "TLS", "EventLog", "Verdict", "Upstream",
-            "Mirror", "Proxy", "Configuration", "Admin",
+            "CLinux", "CoreLoop", "HTTP", "Providers", "Policy", "TLS", "EventLog", "Verdict",
+            "Upstream", "Mirror", "Proxy", "Configuration", "Admin",
         ],
         "SimulationTests": ["CLinux", "CoreLoop", "HTTP", "TLS", "Upstream", "Mirror", "Proxy"],
         "TidyTests": [],
