@@ -56,6 +56,10 @@ struct ClientFlags: OptionSet, BitwiseCopyable {
     static let late = ClientFlags(rawValue: 1 << 20)
     /// A chat whose answer is to tell who gave it.
     static let annotated = ClientFlags(rawValue: 1 << 21)
+    /// The request waits here until it is whole: see `HeldRequest`.
+    static let held = ClientFlags(rawValue: 1 << 22)
+    /// The client of an LLM target speaks Anthropic's language: it gets faults in it.
+    static let speaksMessages = ClientFlags(rawValue: 1 << 23)
 }
 
 /// One client's connection and the exchange on it. Requests of one connection are served one

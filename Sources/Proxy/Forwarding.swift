@@ -9,13 +9,13 @@ import Upstream
 /// Lines that pass unchanged lie side by side, so that a head is a few runs copied and a few lines
 /// added.
 final class Forwarding {
-    private struct Target {
+    struct Target {
         let authority: PreparedBytes
         let pathPrefix: PreparedBytes
         let provider: ProviderFields?
     }
 
-    private struct Rewrite {
+    struct Rewrite {
         let matched: Int
         let replacement: PreparedBytes
         let endsInSlash: Bool
@@ -24,15 +24,15 @@ final class Forwarding {
     private let settings: ForwardingSettings
     /// Who the client is behind proxies that are trusted.
     let chain: ClientChain
-    private let plan: OriginPlan
-    private let trustedPlan: OriginPlan
+    let plan: OriginPlan
+    let trustedPlan: OriginPlan
     /// By the minor version that the message came in (RFC 9110 §7.6.3).
-    private let viaLine: PreparedBytes
-    private let viaLine10: PreparedBytes
-    private let transport: TransportFields
-    private let targets: UnsafeMutablePointer<Target>
-    private let routeTargets: UnsafeMutablePointer<Int>
-    private let rewrites: UnsafeMutablePointer<Rewrite?>
+    let viaLine: PreparedBytes
+    let viaLine10: PreparedBytes
+    let transport: TransportFields
+    let targets: UnsafeMutablePointer<Target>
+    let routeTargets: UnsafeMutablePointer<Int>
+    let rewrites: UnsafeMutablePointer<Rewrite?>
     private let dateLine: UnsafeMutableRawPointer
     private let dateSecond: UnsafeMutablePointer<UInt64>
     private let random: UnsafeMutablePointer<FastRandom>
@@ -97,6 +97,7 @@ final class Forwarding {
     func prefixBytes(ofRoute route: Int) -> Int { targets[routeTargets[route]].pathPrefix.count }
 
     /// Whether the route's target speaks the language of an LLM provider.
+    @inline(__always)
     func hasProvider(ofRoute route: Int) -> Bool { targets[routeTargets[route]].provider != nil }
 
     /// Whether the route's target has to have a key and has none.
@@ -104,12 +105,12 @@ final class Forwarding {
         targets[routeTargets[route]].provider?.lacksKey ?? false
     }
 
-    /// Whether the answer to a request gets a member that tells who gave it, and which.
-    func annotates(_ head: RequestHead, _ bytes: UnsafeRawPointer, route: Int) -> Bool {
-        targets[routeTargets[route]].provider?.annotates(head, bytes) ?? false
+    /// What a request asks of an LLM target; nil where the target is none.
+    func ask(_ head: RequestHead, _ bytes: UnsafeRawPointer, route: Int) -> ProviderAsk? {
+        targets[routeTargets[route]].provider?.ask(head, bytes)
     }
 
-    /// That member with its comma; empty where there is none.
+    /// The member with its comma that tells who gave an answer; empty where there is none.
     func annotation(ofRoute route: Int) -> UnsafeRawBufferPointer {
         targets[routeTargets[route]].provider?.annotation.buffer
             ?? UnsafeRawBufferPointer(start: nil, count: 0)
@@ -156,15 +157,17 @@ final class Forwarding {
         }
         if head.framing == .chunked { writer.append("Transfer-Encoding: chunked\r\n") }
         if head.wantsUpgrade { writeUpgrade(head.fields, bytes, &writer) }
-        if let hops = head.maxForwards {
-            writer.append("Max-Forwards: ")
-            writer.append(decimal: UInt64(max(0, hops - 1)))
-            writer.append("\r\n")
-        }
+        if let hops = head.maxForwards { writeMaxForwards(hops, &writer) }
         if target.provider == nil { writeOrigin(head, bytes, peer, plan, &writer) }
         if trace { writeTrace(&writer) }
         if present & FieldName.xRequestID.bit == 0 { writeRequestID(&writer) }
         writer.append(head.versionMinor == 0 ? viaLine10.buffer : viaLine.buffer)
+        writer.append("\r\n")
+    }
+
+    func writeMaxForwards(_ hops: Int, _ writer: inout HeadWriter) {
+        writer.append("Max-Forwards: ")
+        writer.append(decimal: UInt64(max(0, hops - 1)))
         writer.append("\r\n")
     }
 
@@ -173,7 +176,7 @@ final class Forwarding {
         writer.append(UnsafeRawBufferPointer(start: bytes + range.start, count: Int(range.count)))
     }
 
-    private func writeRequestLine(
+    func writeRequestLine(
         _ head: RequestHead, _ bytes: UnsafeRawPointer, _ target: Target, _ rewrite: Rewrite?,
         _ writer: inout HeadWriter
     ) {
@@ -238,7 +241,7 @@ final class Forwarding {
         }
     }
 
-    private func writeRequestID(_ writer: inout HeadWriter) {
+    func writeRequestID(_ writer: inout HeadWriter) {
         writer.append("X-Request-Id: ")
         madeID.pointee = UUIDv7.make(
             milliseconds: WallClock.milliseconds(), random.pointee.next(), random.pointee.next())
@@ -256,7 +259,7 @@ final class Forwarding {
     /// Works out the trace of the request that goes out, and which fields it takes the place of.
     /// False where it gets none.
     @inline(__always)
-    private func nextTrace(
+    func nextTrace(
         _ head: RequestHead, _ bytes: UnsafeRawPointer, leavingOut left: inout UInt64
     ) -> Bool {
         let bits = FieldName.traceparent.bit | FieldName.tracestate.bit
@@ -285,7 +288,7 @@ final class Forwarding {
         return true
     }
 
-    private func writeTrace(_ writer: inout HeadWriter) {
+    func writeTrace(_ writer: inout HeadWriter) {
         writer.append("traceparent: ")
         madeTrace.pointee.append(to: &writer)
         writer.append("\r\n")

@@ -25,6 +25,12 @@ public enum ProxyLimits {
     public static let queuedFreeShare = 16
     /// Body bytes that have to come (or go) within `body_timeout` for the deadline to move on.
     public static let progressBytesMin = 4_096
+    /// Body bytes of a request that is held until it is whole, for policies or translation: 413
+    /// beyond them.
+    public static let heldBodyBytesMax = 10 << 20
+    /// Share of the blocks (one of so many) that held requests leave to everything else: 503 beyond
+    /// them.
+    public static let heldReserveShare = 4
     /// Interim answers (1xx) to one request; more are a 502.
     public static let interimAnswersMax = 16
     /// Bytes and milliseconds of a refused request that are read and thrown away before the close,

@@ -7,6 +7,8 @@ import Upstream
 struct ProviderFields {
     /// `Host: …` with its CRLF.
     let hostLine: PreparedBytes
+    /// The API that the target speaks.
+    let dialect: Dialect
     /// The line with the target's key; empty where the client's own passes.
     let keyLine: PreparedBytes
     /// The member that chat answers get; empty for none.
@@ -17,6 +19,7 @@ struct ProviderFields {
     /// Nil for a target that is no provider.
     init?(_ target: TargetSettings) {
         guard let provider = target.provider else { return nil }
+        dialect = provider.dialect
         hostLine = PreparedBytes("Host: \(target.plainAuthority)\r\n")
         keyLine = PreparedBytes(provider.keyLine)
         annotation = PreparedBytes(
@@ -72,16 +75,69 @@ struct ProviderFields {
         return true
     }
 
-    /// Whether a request is a chat whose answer gets the member. Wherever a base path puts it, the
-    /// path ends in the same way.
+    /// Whether a request is a chat whose answer gets the member.
     func annotates(_ head: RequestHead, _ bytes: UnsafeRawPointer) -> Bool {
-        guard annotation.count > 0, head.method == .post else { return false }
-        let end: StaticString = "/chat/completions"
+        annotation.count > 0 && head.method == .post && ProviderAsk.path(head, bytes).api == .chat
+    }
+
+    /// What a request asks of the target.
+    func ask(_ head: RequestHead, _ bytes: UnsafeRawPointer) -> ProviderAsk {
+        let api = ProviderAsk.path(head, bytes).api
+        let isPost = head.method == .post
+        var ask = ProviderAsk(dialect: dialect)
+        switch api {
+        case .chat, .otherOfOpenAI: ask.dialect = .openAI
+        case .messages: ask.dialect = .anthropic
+        case nil: if Self.namesVersion(head.fields, bytes) { ask.dialect = .anthropic }
+        }
+        ask.isInference = isPost && api != nil
+        ask.isAnnotated = isPost && api == .chat && annotation.count > 0
+        return ask
+    }
+
+    /// Whether the client says which version of Anthropic's API it knows: no other's does.
+    private static func namesVersion(
+        _ fields: borrowing FieldList, _ bytes: UnsafeRawPointer
+    ) -> Bool {
+        for index in 0..<fields.count {
+            let name = fields[index].name
+            if isName(bytes + name.start, Int(name.count), "anthropic-version") { return true }
+        }
+        return false
+    }
+}
+
+/// What a request asks of an LLM target.
+struct ProviderAsk {
+    /// The APIs whose requests make a model work, by the end of their paths: a base path may stand
+    /// before it.
+    enum API { case chat, messages, otherOfOpenAI }
+
+    /// The language that the client speaks.
+    var dialect: Dialect
+    /// Its body is a prompt or the like: what policies read.
+    var isInference = false
+    /// Its answer is to tell who gave it.
+    var isAnnotated = false
+
+    /// The API that a request's path names, and the path's bytes before that name.
+    static func path(_ head: RequestHead, _ bytes: UnsafeRawPointer) -> (api: API?, before: Int) {
         let path = UnsafeRawBufferPointer(
             start: bytes + head.path.start, count: Int(head.path.count))
         let plain = path.prefix { $0 != UInt8(ascii: "?") }
-        guard plain.count >= end.utf8CodeUnitCount else { return false }
-        return plain.suffix(end.utf8CodeUnitCount).elementsEqual(
-            UnsafeBufferPointer(start: end.utf8Start, count: end.utf8CodeUnitCount))
+        func ends(_ end: StaticString) -> Bool {
+            let count = end.utf8CodeUnitCount
+            return plain.count >= count
+                && plain.suffix(count).elementsEqual(
+                    UnsafeBufferPointer(start: end.utf8Start, count: count))
+        }
+        let chat: StaticString = "/chat/completions"
+        if ends(chat) { return (.chat, plain.count - chat.utf8CodeUnitCount) }
+        let messages: StaticString = "/messages"
+        if ends(messages) { return (.messages, plain.count - messages.utf8CodeUnitCount) }
+        if ends("/completions") || ends("/responses") || ends("/embeddings") {
+            return (.otherOfOpenAI, plain.count)
+        }
+        return (nil, plain.count)
     }
 }

@@ -53,6 +53,12 @@ public final class ProxyWorker {
     var random: FastRandom
     var idleUpstreams = 0
     let largeHeads: LargeHeads
+    /// By the client's slot: its request where that is held. No room where no target is a provider.
+    let heldRequests: UnsafeMutablePointer<HeldRequest?>
+    private let heldCapacity: Int
+    /// What policies say of each whole request to an LLM target; nil where there are none, and
+    /// nothing is held for them.
+    var onHeld: ((_ slot: Int, _ request: HeldRequest) -> HeldVerdict)?
     let batch: Batch
     /// The blocks of the head, or of the read, that is being passed on.
     let headParts: UnsafeMutablePointer<Slice>
@@ -146,6 +152,9 @@ public final class ProxyWorker {
         random = FastRandom(seed: seed)
         largeHeads = LargeHeads(bytesEach: settings.limits.headBytes)
         batch = Batch()
+        heldCapacity = settings.targets.contains { $0.provider != nil } ? connections : 0
+        heldRequests = .allocate(capacity: max(1, heldCapacity))
+        heldRequests.initialize(repeating: nil, count: heldCapacity)
         headParts = .allocate(capacity: ProxyLimits.headPartsMax)
         // A slot may be in the list twice: for a connection that has ended since, and for the next.
         again = .allocate(capacity: 4 * connections)
@@ -160,6 +169,8 @@ public final class ProxyWorker {
     }
 
     deinit {
+        heldRequests.deinitialize(count: heldCapacity)
+        heldRequests.deallocate()
         headParts.deallocate()
         again.deallocate()
         againBefore.deallocate()

@@ -52,6 +52,7 @@ extension ProxyWorker {
         while client.pointee.state == .exchange, !client.pointee.flags.contains(.requestRead) {
             let upstream = Int(client.pointee.upstream)
             guard upstream >= 0, !upstreams[upstream].pointee.flags.contains(.writeFailed) else {
+                if upstream < 0, client.pointee.flags.contains(.held) { holdMore(slot) }
                 return
             }
             guard hasQueueRoom(upstreams[upstream].pointee.out) else {
@@ -89,7 +90,7 @@ extension ProxyWorker {
     }
 
     /// Moves the deadline of a body that makes progress.
-    private func noteProgress(_ slot: Int) {
+    func noteProgress(_ slot: Int) {
         let client = clients[slot]
         guard client.pointee.state == .exchange,
             client.pointee.progress >= ProxyLimits.progressBytesMin,

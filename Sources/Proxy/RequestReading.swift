@@ -231,12 +231,11 @@ extension ProxyWorker {
         if head.method.isIdempotent { client.pointee.flags.insert(.idempotent) }
         let route = router.route(head, bytes)
         client.pointee.route = UInt16(truncatingIfNeeded: route)
+        let isProvider = forwarding.hasProvider(ofRoute: route)
         if let log {
             let address = forwarding.chain.client(head.fields, bytes, client.pointee.peer)
             client.pointee.log = log.begin(head, bytes, route: route, address)
-            if log.makesEvents, client.pointee.log != AccessLog.none,
-                forwarding.hasProvider(ofRoute: route)
-            {
+            if isProvider, log.makesEvents, client.pointee.log != AccessLog.none {
                 log.beginPair(client.pointee.log)
             }
         }
@@ -248,6 +247,7 @@ extension ProxyWorker {
         if client.pointee.bodyLeft == 0, !client.pointee.flags.contains(.requestChunked) {
             client.pointee.flags.insert(.requestRead)
         }
+        if isProvider { noteAsk(slot, bytes, route: route) }
         if let fault = objection(head) {
             consumeHead(slot, headBytes)
             gatewayAnswer(slot, fault)
@@ -261,13 +261,16 @@ extension ProxyWorker {
             answerHere(slot, bytes, headBytes: headBytes)
             return
         }
-        if forwarding.annotates(head, bytes, route: route) {
-            client.pointee.flags.insert(.annotated)
-        }
-        if forwarding.lacksKey(ofRoute: route) {
-            consumeHead(slot, headBytes)
-            gatewayAnswer(slot, .keyMissing)
-            return
+        if isProvider {
+            if forwarding.lacksKey(ofRoute: route) {
+                consumeHead(slot, headBytes)
+                gatewayAnswer(slot, .keyMissing)
+                return
+            }
+            if client.pointee.flags.contains(.held) {
+                hold(slot, bytes, headBytes: headBytes)
+                return
+            }
         }
         forward(slot, bytes, headBytes: headBytes, route: route)
     }
@@ -359,7 +362,7 @@ extension ProxyWorker {
         }
     }
 
-    private static func fault(ofMissing upstream: Int) -> GatewayFault {
+    static func fault(ofMissing upstream: Int) -> GatewayFault {
         switch upstream {
         case upstreamRefusedAtOnce: .upstreamRefused
         case upstreamSaturated: .upstreamSaturated
@@ -368,7 +371,7 @@ extension ProxyWorker {
     }
 
     /// Writes down the ids that the request did not bring.
-    private func noteMade(_ record: UInt32) {
+    func noteMade(_ record: UInt32) {
         if let trace = forwarding.begunTrace { log?.setTrace(record, trace) }
         guard !requestHead.fields.contains(.xRequestID) else { return }
         withUnsafeTemporaryAllocation(byteCount: UUIDv7.textBytes, alignment: 8) { scratch in
@@ -439,23 +442,34 @@ extension ProxyWorker {
         for place in 0..<parts { blocks.release(headParts[place].slot) }
     }
 
+    /// Lets the mirror choose the request. Where it is to be kept, its capture; else
+    /// `MirrorTap.none`. `bodyBytes` is 0 where that is not known yet.
+    @inline(__always)
+    func beginCapture(
+        _ slot: Int, _ bytes: UnsafeRawPointer, route: Int, bodyBytes: UInt64, _ tap: MirrorTap
+    ) -> UInt32 {
+        let client = clients[slot]
+        let choice = tap.choose(route: route, head: requestHead, bytes: bytes)
+        if choice.isEligible { client.pointee.flags.insert(.eligible) }
+        guard choice.lanes != 0 else { return MirrorTap.none }
+        client.pointee.flags.insert(.mirrored)
+        return tap.open(
+            choice.lanes, route: route, bodyBytes: bodyBytes,
+            hasBody: requestHead.framing != .none,
+            primaryPrefixBytes: forwarding.prefixBytes(ofRoute: route), log: client.pointee.log,
+            pair: log?.pair(client.pointee.log) ?? 0)
+    }
+
     /// Lets the mirror choose the request, and lends it what was sent so far.
     private func mirror(
         _ slot: Int, _ bytes: UnsafeRawPointer, route: Int, headSlices: Int, body: Slice
     ) {
         guard let tap else { return }
         let client = clients[slot]
-        let choice = tap.choose(route: route, head: requestHead, bytes: bytes)
-        if choice.isEligible { client.pointee.flags.insert(.eligible) }
-        guard choice.lanes != 0 else { return }
-        client.pointee.flags.insert(.mirrored)
         let announced =
             client.pointee.flags.contains(.requestChunked)
             ? 0 : client.pointee.bodyLeft + UInt64(body.count)
-        let id = tap.open(
-            choice.lanes, route: route, bodyBytes: announced, hasBody: requestHead.framing != .none,
-            primaryPrefixBytes: forwarding.prefixBytes(ofRoute: route), log: client.pointee.log,
-            pair: log?.pair(client.pointee.log) ?? 0)
+        let id = beginCapture(slot, bytes, route: route, bodyBytes: announced, tap)
         guard id != MirrorTap.none else { return }
         for place in 0..<headSlices {
             guard tap.append(headParts[place], .head, to: id, blocks, slices) else { return }

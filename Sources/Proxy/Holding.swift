@@ -1,0 +1,285 @@
+import CoreLoop
+import HTTP
+import Mirror
+import Providers
+
+/// Requests that go on only when all of them is there: policies read them, or they are translated.
+///
+/// Nothing is sent before: no connection to the target is taken up by a client that is slow.
+extension ProxyWorker {
+    /// Notes down what a request asks of an LLM target.
+    func noteAsk(_ slot: Int, _ bytes: UnsafeRawPointer, route: Int) {
+        guard let ask = forwarding.ask(requestHead, bytes, route: route) else { return }
+        var flags: ClientFlags = []
+        if ask.dialect == .anthropic { flags.insert(.speaksMessages) }
+        if ask.isAnnotated { flags.insert(.annotated) }
+        if ask.isInference, onHeld != nil { flags.insert(.held) }
+        clients[slot].pointee.flags.formUnion(flags)
+    }
+
+    /// Begins to hold the request whose head is parsed.
+    func hold(_ slot: Int, _ bytes: UnsafeRawPointer, headBytes: Int) {
+        let client = clients[slot]
+        let isRead = client.pointee.flags.contains(.requestRead)
+        guard client.pointee.bodyLeft <= UInt64(ProxyLimits.heldBodyBytesMax) else {
+            consumeHead(slot, headBytes)
+            gatewayAnswer(slot, .bodyTooLarge)
+            return
+        }
+        heldRequests[slot] = HeldRequest(
+            head: Array(UnsafeRawBufferPointer(start: bytes, count: headBytes)),
+            dialect: client.pointee.flags.contains(.speaksMessages) ? .anthropic : .openAI)
+        let waits = requestHead.expectContinue && !isRead
+        consumeHead(slot, headBytes)
+        // The target could say it only when it has the head, which it gets with the body.
+        if waits, client.pointee.inStart == client.pointee.inEnd {
+            let word: StaticString = "HTTP/1.1 100 Continue\r\n\r\n"
+            let bytes = UnsafeRawBufferPointer(
+                start: word.utf8Start, count: word.utf8CodeUnitCount)
+            guard sendMade(slot, bytes) else { return }
+        }
+        client.pointee.progress = 0
+        if !isRead { schedule(client: slot, ms: bodyTimeoutMs) }
+        holdMore(slot)
+    }
+
+    /// Takes what has come of a held request, and sends it on when it is whole.
+    func holdMore(_ slot: Int) {
+        let client = clients[slot]
+        guard let held = heldRequests[slot] else { return }
+        var reads = 0
+        while client.pointee.state == .exchange, !client.pointee.flags.contains(.requestRead) {
+            if client.pointee.inEnd > client.pointee.inStart {
+                if let fault = keep(slot, held) {
+                    if case .refused = fault { counters.add(.refusals) }
+                    gatewayAnswer(slot, fault)
+                    return
+                }
+                continue
+            }
+            guard client.pointee.flags.contains(.readReady) else {
+                if client.pointee.flags.contains(.ended) { closeClient(slot) }
+                return
+            }
+            guard reads < ProxyLimits.headReadsPerTurnMax else {
+                goOn(client: slot)
+                return
+            }
+            reads += 1
+            guard fillInput(slot) else {
+                if client.pointee.flags.contains(.ended) { continue }
+                return
+            }
+            noteProgress(slot)
+        }
+        if client.pointee.state == .exchange { sendHeld(slot, held) }
+    }
+
+    /// Moves the body's bytes from the input to where the request is held.
+    private func keep(_ slot: Int, _ held: HeldRequest) -> GatewayFault? {
+        let client = clients[slot]
+        let start = Int(client.pointee.inStart)
+        let input = UnsafeRawBufferPointer(
+            start: blocks.pointer(client.pointee.inSlot) + start,
+            count: Int(client.pointee.inEnd) - start)
+        var taken = 0
+        var isKept = true
+        if client.pointee.flags.contains(.requestChunked) {
+            steps: while taken < input.count, isKept {
+                let before = taken
+                switch client.pointee.chunks.next(input, &taken) {
+                case .data:
+                    let data = UnsafeRawBufferPointer(rebasing: input[before..<taken])
+                    isKept = held.append(data, blocks)
+                // What a trailer says is for whoever reads chunks; the body goes on with a length.
+                case .framing, .cut, .trailer, .needMore: break
+                case .end:
+                    client.pointee.flags.insert(.requestRead)
+                    break steps
+                case .invalid(let fault): return .refused(fault)
+                }
+            }
+        } else {
+            taken = Int(min(UInt64(input.count), client.pointee.bodyLeft))
+            isKept = held.append(UnsafeRawBufferPointer(rebasing: input[..<taken]), blocks)
+            client.pointee.bodyLeft -= UInt64(taken)
+            if client.pointee.bodyLeft == 0 { client.pointee.flags.insert(.requestRead) }
+        }
+        client.pointee.inStart += UInt32(taken)
+        client.pointee.progress &+= UInt32(taken)
+        client.pointee.bodyRead = UInt64(held.byteCount)
+        if client.pointee.inStart == client.pointee.inEnd { releaseInput(slot) }
+        let limit = settings.limits.bodyBytes
+        if held.byteCount > ProxyLimits.heldBodyBytesMax || (limit > 0 && held.byteCount > limit) {
+            return .bodyTooLarge
+        }
+        if !isKept { counters.add(.blocksExhausted) }
+        return isKept ? nil : .noMemory
+    }
+
+    /// Sends a request that is whole.
+    private func sendHeld(_ slot: Int, _ held: HeldRequest) {
+        switch onHeld?(slot, held) ?? .pass {
+        case .pass: break
+        case .replaced(let body):
+            guard held.replace(with: body, blocks) else {
+                gatewayAnswer(slot, .noMemory)
+                return
+            }
+        case .answer(let status, let body):
+            answer(slot, status: status, body)
+            return
+        }
+        let head = held.head
+        head.withUnsafeBytes { bytes in
+            guard case .complete = requestHead.parse(bytes) else {
+                preconditionFailure("the same head was parsed before, within the same limits")
+            }
+            sendHeld(slot, held, bytes.baseAddress!)
+        }
+    }
+
+    private func sendHeld(_ slot: Int, _ held: HeldRequest, _ bytes: UnsafeRawPointer) {
+        let client = clients[slot]
+        let route = Int(client.pointee.route)
+        guard let headSlices = writeHeldHead(slot, bytes, route: route, bodyBytes: held.byteCount)
+        else {
+            gatewayAnswer(slot, .noMemory)
+            return
+        }
+        if client.pointee.log != AccessLog.none { noteMade(client.pointee.log) }
+        let target = forwarding.target(ofRoute: route)
+        if !table.targets[target].isPlain { beginChoice(target, for: slot, bytes) }
+        let upstream = acquireUpstream(target, for: slot, checkFirst: true)
+        guard upstream >= 0 else {
+            releaseHead(headSlices)
+            gatewayAnswer(slot, Self.fault(ofMissing: upstream))
+            return
+        }
+        client.pointee.upstream = Int32(upstream)
+        upstreams[upstream].pointee.client = Int32(slot)
+        for place in 0..<headSlices { batch.add(headParts[place], blocks) }
+        send(held.body, to: upstream, slot)
+        mirror(slot, held, bytes, route: route, headSlices: headSlices)
+        releaseHead(headSlices)
+        held.release(blocks)
+        afterRequestBytes(slot)
+    }
+
+    /// Sends a body behind what the batch holds, in as many writes as it takes.
+    private func send(_ body: [Slice], to upstream: Int, _ slot: Int) {
+        for slice in body {
+            if batch.isFull { _ = sendToUpstream(upstream) }
+            batch.add(slice, blocks)
+        }
+        _ = sendToUpstream(upstream)
+    }
+
+    /// Lets the mirror choose a held request, and lends it what was sent.
+    private func mirror(
+        _ slot: Int, _ held: HeldRequest, _ bytes: UnsafeRawPointer, route: Int, headSlices: Int
+    ) {
+        let client = clients[slot]
+        guard let tap else { return }
+        let id = beginCapture(
+            slot, bytes, route: route, bodyBytes: UInt64(held.byteCount), tap)
+        guard id != MirrorTap.none else { return }
+        for place in 0..<headSlices {
+            guard tap.append(headParts[place], .head, to: id, blocks, slices) else { return }
+        }
+        for slice in held.body {
+            guard tap.append(slice, .body, to: id, blocks, slices) else { return }
+        }
+        client.pointee.capture = id
+    }
+
+    /// Writes the head of a held request into blocks, listed in `headParts`. Returns how many; nil
+    /// where there are not enough.
+    private func writeHeldHead(
+        _ slot: Int, _ bytes: UnsafeRawPointer, route: Int, bodyBytes: Int
+    ) -> Int? {
+        let buffer = largeHeads.take()
+        guard buffer >= 0 else { return nil }
+        defer { largeHeads.giveBack(buffer) }
+        var writer = HeadWriter(
+            UnsafeMutableRawBufferPointer(
+                start: largeHeads.pointer(buffer), count: largeHeads.byteCount))
+        forwarding.writeHeldRequest(
+            requestHead, bytes, route: route, peer: clients[slot].pointee.peer,
+            bodyBytes: bodyBytes, into: &writer)
+        return writer.overflowed ? nil : spread(writer.written)
+    }
+
+    /// The exchange is over: lets go of what was held.
+    func releaseHeld(_ slot: Int) {
+        heldRequests[slot]?.release(blocks)
+        heldRequests[slot] = nil
+    }
+
+    // MARK: Answers made here
+
+    /// Answers with a JSON object that is the client's own fault, whatever its size.
+    func answer(_ slot: Int, status: Int, _ body: [UInt8]) {
+        let client = clients[slot]
+        let closes = client.pointee.flags.contains(.closeAfter)
+        client.pointee.status = UInt16(truncatingIfNeeded: status)
+        client.pointee.flags.insert(.answerBegun)
+        counters.add(.gatewayAnswers)
+        let isSent = withUnsafeTemporaryAllocation(byteCount: GatewayAnswer.bytesMax, alignment: 16)
+        { scratch in
+            var writer = HeadWriter(scratch)
+            writer.append("HTTP/1.1 ")
+            writer.append(decimal: UInt64(status))
+            writer.append(byte: 0x20)
+            writer.append(ReasonPhrase.text(status))
+            writer.append("\r\n")
+            forwarding.writeDate(wallMs, &writer)
+            forwarding.writePolicy(secureEntry: client.pointee.secureEntry, &writer)
+            // The SDKs send a 409 again unless they are told that it will not help.
+            writer.append("Content-Type: application/json\r\nx-should-retry: false\r\n")
+            writer.append("Content-Length: ")
+            writer.append(decimal: UInt64(body.count))
+            writer.append(closes ? "\r\nConnection: close\r\n\r\n" : "\r\n\r\n")
+            return body.withUnsafeBytes { sendMade(slot, head: writer.written, $0) }
+        }
+        if isSent { finishExchange(slot) }
+    }
+
+    /// Sends a head and a body that were made here, through blocks. False where the connection
+    /// closed. The head is shorter than a block.
+    func sendMade(_ slot: Int, head: UnsafeRawBufferPointer, _ body: UnsafeRawBufferPointer) -> Bool
+    {
+        var offset = -head.count
+        var parts = 0
+        repeat {
+            let block = blocks.take()
+            guard block != BlockPool.none else {
+                batch.removeAll()
+                releaseHead(parts)
+                counters.add(.blocksExhausted)
+                cutOff(slot)
+                return false
+            }
+            let memory = UnsafeMutableRawBufferPointer(
+                start: blocks.pointer(block), count: blockBytes)
+            var writer = HeadWriter(memory)
+            if offset < 0 {
+                writer.append(head)
+                offset = 0
+            }
+            let count = min(blockBytes - writer.count, body.count - offset)
+            writer.append(UnsafeRawBufferPointer(rebasing: body[offset..<offset + count]))
+            offset += count
+            headParts[parts] = Slice(slot: block, offset: 0, count: writer.count)
+            batch.add(headParts[parts], blocks)
+            parts += 1
+            if batch.isFull || offset == body.count {
+                let isSent = sendToClient(slot)
+                releaseHead(parts)
+                parts = 0
+                guard isSent else { return false }
+            }
+        } while offset < body.count
+        return true
+    }
+}
