@@ -343,13 +343,23 @@ struct LaneKeys {
         return keys
     }
 
-    func settings(shadow: Int) -> LaneSettings {
+    /// What is sent to a shadow. Where `primary` is an LLM provider's, requests that ask a model
+    /// are among it, unless methods are given; to another API nothing else goes, as it has no
+    /// other request in common.
+    func settings(
+        shadow: Int, primary: ProviderSettings?, provider: ProviderSettings?
+    ) -> LaneSettings {
         var lane = LaneSettings(shadow: shadow)
         if let enabled { lane.enabled = enabled }
         if let sampleRate { lane.sampleRate = sampleRate }
         if let sampleBy { lane.sampleBy = sampleBy }
         if let bodyBytesMax { lane.bodyBytesMax = bodyBytesMax }
-        if let methods { lane.methods = methods }
+        if let methods {
+            lane.methods = methods
+        } else if let primary {
+            lane.takesInference = true
+            if let provider, provider.dialect != primary.dialect { lane.methods = [] }
+        }
         return lane
     }
 

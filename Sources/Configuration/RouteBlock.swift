@@ -1,5 +1,6 @@
 import Mirror
 import Proxy
+import Upstream
 
 /// `routes`, and the closing route behind them.
 enum RouteBlock {
@@ -28,11 +29,12 @@ enum RouteBlock {
             }
             if let match = section.section("match") { readMatch(match, into: &route, findings) }
             readRewrite(section, into: &route, findings)
-            route.lanes = lanes(section, target: route.target, mirror, findings)
+            route.lanes = lanes(section, target: route.target, targets, mirror, findings)
             routes.append(route)
         }
         var closing = RouteSettings(name: closingName, target: mirror.primary)
-        closing.lanes = defaultLanes(mirror, over: LaneKeys(), only: nil)
+        closing.lanes = defaultLanes(
+            mirror, over: LaneKeys(), only: nil, target: mirror.primary, targets)
         routes.append(closing)
         return routes
     }
@@ -211,10 +213,12 @@ enum RouteBlock {
     /// What a route sends: to all shadows where its target is the primary or it has a `mirror` of
     /// its own, to those that `mirror.shadow` names, to none where `mirror.enabled` is false.
     private static func lanes(
-        _ section: Section, target: Int, _ mirror: MirrorBlock, _ findings: Findings
+        _ section: Section, target: Int, _ targets: TargetBlock, _ mirror: MirrorBlock,
+        _ findings: Findings
     ) -> [LaneSettings] {
         guard section.has("mirror") else {
-            return target == mirror.primary ? defaultLanes(mirror, over: LaneKeys(), only: nil) : []
+            return target == mirror.primary
+                ? defaultLanes(mirror, over: LaneKeys(), only: nil, target: target, targets) : []
         }
         guard let own = section.section("mirror") else { return [] }
         var keys = LaneKeys()
@@ -227,7 +231,7 @@ enum RouteBlock {
                 "add traffic_mirror: {shadow: ID}")
             return []
         }
-        let lanes = defaultLanes(mirror, over: keys, only: only)
+        let lanes = defaultLanes(mirror, over: keys, only: only, target: target, targets)
         for lane in lanes where mirror.shadows[lane.shadow].settings.target == target {
             findings.add(
                 .selfMirrored, section.place("mirror"),
@@ -239,11 +243,16 @@ enum RouteBlock {
     }
 
     private static func defaultLanes(
-        _ mirror: MirrorBlock, over keys: LaneKeys, only: [Int]?
+        _ mirror: MirrorBlock, over keys: LaneKeys, only: [Int]?, target: Int,
+        _ targets: TargetBlock
     ) -> [LaneSettings] {
-        mirror.shadows.indices.compactMap { index in
+        let all = targets.settings
+        return mirror.shadows.indices.compactMap { index in
             if let only, !only.contains(index) { return nil }
-            let lane = keys.laid(over: mirror.shadows[index].lane).settings(shadow: index)
+            let shadow = mirror.shadows[index]
+            let lane = keys.laid(over: shadow.lane).settings(
+                shadow: index, primary: all.isEmpty ? nil : all[target].provider,
+                provider: all[shadow.settings.target].provider)
             return lane.enabled ? lane : nil
         }
     }

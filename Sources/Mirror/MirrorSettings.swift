@@ -77,6 +77,8 @@ public struct LaneSettings: Sendable, Equatable {
     public var bodyBytesMax = 1 << 20
     /// Methods that are mirrored (`safety.methods`), upper case.
     public var methods: [String] = ["GET", "HEAD", "OPTIONS"]
+    /// POSTs that ask a model (`Inference`) are mirrored beside them: they read.
+    public var takesInference = false
 
     /// A lane to this shadow with all defaults: every GET, HEAD and OPTIONS.
     public init(shadow: Int) { self.shadow = shadow }

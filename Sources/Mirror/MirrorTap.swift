@@ -1,5 +1,6 @@
 public import CoreLoop
 public import HTTP
+import Providers
 import Synchronization
 
 /// The worker's half of the mirror: chooses requests, lends their blocks, takes them back.
@@ -19,6 +20,7 @@ public final class MirrorTap {
         var bodyBytesMax: Int
         /// Bit n: the method whose raw value is n is mirrored.
         var methods: UInt32
+        var takesInference: Bool
         var isEnabled: Bool
         var isEnabledConfigured: Bool
         /// Offset and count of the sticky field's lower-case name in `names`; count 0 where
@@ -122,7 +124,8 @@ public final class MirrorTap {
                         sampler: Sampler(rate: lane.sampleRate), rate: lane.sampleRate,
                         rateConfigured: lane.sampleRate, shadow: lane.shadow,
                         bodyBytesMax: lane.bodyBytesMax, methods: Self.mask(of: lane.methods),
-                        isEnabled: lane.enabled, isEnabledConfigured: lane.enabled,
+                        takesInference: lane.takesInference, isEnabled: lane.enabled,
+                        isEnabledConfigured: lane.enabled,
                         keyOffset: nameEnd, keyCount: keys[index].count,
                         counters: board.lane(worker: worker, route: route, shadow: lane.shadow)))
                 nameEnd += keys[index].count
@@ -177,6 +180,7 @@ public final class MirrorTap {
             let lane = lanes + index
             guard lane.pointee.isEnabled,
                 lane.pointee.methods & 1 << UInt32(head.method.rawValue) != 0
+                    || lane.pointee.takesInference && Self.asksModel(head, bytes)
             else { continue }
             choice.isEligible = true
             lane.pointee.counters.add(.eligible)
@@ -188,6 +192,13 @@ public final class MirrorTap {
             }
         }
         return choice
+    }
+
+    private static func asksModel(_ head: RequestHead, _ bytes: UnsafeRawPointer) -> Bool {
+        guard head.method == .post else { return false }
+        let path = UnsafeRawBufferPointer(
+            start: bytes + head.path.start, count: Int(head.path.count))
+        return Inference(path: path) != nil
     }
 
     private func isPicked(

@@ -14,7 +14,7 @@ public enum DropReason: Int, CaseIterable, Sendable {
     case qpsCap
     /// The breaker is open after repeated failures.
     case breakerOpen
-    /// The shadow asked for a pause: 429 or 503 with Retry-After.
+    /// The shadow asked for a pause: 429 or 503 with Retry-After, or 529 of an LLM provider.
     case coolDown
     /// No connection to the shadow could be made.
     case connectFailed
@@ -34,6 +34,12 @@ public enum DropReason: Int, CaseIterable, Sendable {
     case invalidCopy
     /// Mirroring was switched off before the copy's first byte.
     case switchedOff
+    /// The shadow speaks another API, and `model_mapping` has nothing for the model asked for.
+    case unmappedModel
+    /// The body is no request that can be read, or none that the shadow's API has a form for.
+    case untranslatable
+    /// The bodies that the shadow process holds for other copies leave no room for this one's.
+    case memoryLimit
 
     /// The label of `umbra_mirror_dropped_total`.
     public var label: String {
@@ -55,6 +61,9 @@ public enum DropReason: Int, CaseIterable, Sendable {
         case .stale: "stale"
         case .invalidCopy: "invalid_copy"
         case .switchedOff: "switched_off"
+        case .unmappedModel: "unmapped_model"
+        case .untranslatable: "untranslatable"
+        case .memoryLimit: "memory_limit"
         }
     }
 }

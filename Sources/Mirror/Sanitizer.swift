@@ -1,4 +1,5 @@
 public import HTTP
+public import Providers
 public import Upstream
 
 /// How the end of a copy's content is said.
@@ -69,25 +70,39 @@ public final class Sanitizer {
     /// Whether the head written last was that of a HEAD request, whose answer has no content.
     public var isHead: Bool { request.method == .head }
 
+    /// What a request asks a model, and whether its body is as it says: not compressed. Nil where
+    /// `head` is no well-formed one, or asks no model.
+    public func inference(head: UnsafeRawBufferPointer) -> (kind: Inference, isPlain: Bool)? {
+        guard request.parse(head) == .complete(headBytes: head.count), request.method == .post,
+            let kind = Inference(path: request.path.bytes(in: head))
+        else { return nil }
+        for index in 0..<request.fields.count where request.fields[index].known == .other {
+            let name = CopyRewrite.Name(bytes: request.fields[index].name.bytes(in: head))
+            if name.equals("content-encoding") { return (kind, false) }
+        }
+        return (kind, true)
+    }
+
     /// Appends the copy's head, its closing empty line included. False where `head` is not exactly
     /// one well-formed head, or does not fit.
     public func write(
         head: UnsafeRawBufferPointer, framing: CopyFraming, id: ShadowID,
-        primaryPrefixBytes: Int = 0, to writer: inout HeadWriter
+        primaryPrefixBytes: Int = 0, rewrite: CopyRewrite = .none, to writer: inout HeadWriter
     ) -> Bool {
         guard request.parse(head) == .complete(headBytes: head.count),
             request.method != .connect
         else { return false }
         writer.append(request.methodRange.bytes(in: head))
         writer.append(byte: 0x20)
-        writeTarget(head, leavingOut: primaryPrefixBytes, to: &writer)
+        writeTarget(head, leavingOut: primaryPrefixBytes, rewrite, to: &writer)
         writer.append(" HTTP/1.1\r\n")
         if !request.hasHost || ownsHost {
             writer.append("Host: ")
             authority.withUnsafeBytes { writer.append($0) }
             writer.append("\r\n")
         }
-        write(request.fields, of: head, keepsTrailer: framing == .chunked, to: &writer)
+        write(request.fields, of: head, keepsTrailer: framing == .chunked, rewrite, to: &writer)
+        rewrite.write(to: &writer)
         keyLine.withUnsafeBytes { writer.append($0) }
         switch framing {
         case .none: break
@@ -136,12 +151,13 @@ public final class Sanitizer {
     {
         let outcome = TrailerParser.parse(section, into: trailers, limits: request.limits)
         guard outcome == .complete(headBytes: section.count) else { return false }
-        write(trailers, of: section, keepsTrailer: false, to: &writer)
+        write(trailers, of: section, keepsTrailer: false, .none, to: &writer)
         return !writer.overflowed
     }
 
     private func writeTarget(
-        _ head: UnsafeRawBufferPointer, leavingOut: Int, to writer: inout HeadWriter
+        _ head: UnsafeRawBufferPointer, leavingOut: Int, _ rewrite: CopyRewrite,
+        to writer: inout HeadWriter
     ) {
         var path = request.path.bytes(in: head)
         // OPTIONS * asks about the server, not about a path.
@@ -150,18 +166,24 @@ public final class Sanitizer {
         path = UnsafeRawBufferPointer(rebasing: path.dropFirst(leavingOut))
         pathPrefix.withUnsafeBytes { writer.append($0) }
         if path.isEmpty || request.pathNeedsSlash { writer.append(byte: 0x2F) }
-        text.write(target: path, to: &writer)
+        guard let (start, end) = rewrite.path(path) else {
+            return text.write(target: path, to: &writer)
+        }
+        text.write(target: start, to: &writer)
+        writer.append(end)
     }
 
     private func write(
         _ fields: borrowing FieldList, of bytes: UnsafeRawBufferPointer, keepsTrailer: Bool,
-        to writer: inout HeadWriter
+        _ rewrite: CopyRewrite, to writer: inout HeadWriter
     ) {
         // Lines that stay as they are and follow each other go in one piece.
         var run = 0..<0
         for index in 0..<fields.count {
             let field = fields[index]
-            guard keeps(field, bytes, keepsTrailer) else { continue }
+            guard keeps(field, bytes, keepsTrailer),
+                !rewrite.drops(field.name.bytes(in: bytes), hasOwnKey: !keyLine.isEmpty)
+            else { continue }
             let value = field.value.bytes(in: bytes)
             if SecretText.needsCleaning(value) {
                 writer.append(UnsafeRawBufferPointer(rebasing: bytes[run]))

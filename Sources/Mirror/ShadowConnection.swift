@@ -65,13 +65,21 @@ struct ShadowCopy: BitwiseCopyable {
     var sentBytes = 0
     var firstByteNs: UInt64 = 0
     var isHead = false
+    /// What is changed of it, and the length of the body that stands in the place of its own.
+    var rewrite = CopyRewrite.none
+    var editedBytes = 0
 
     var taken: Instant { Instant(nanoseconds: takenNs) }
     var firstByte: Instant { Instant(nanoseconds: firstByteNs) }
 
-    var messageBytes: Int { prefixBytes + bodyBytes + suffixBytes }
+    /// Bytes of the body as it is sent.
+    var contentBytes: Int { rewrite.isEdited ? editedBytes : bodyBytes }
+
+    var messageBytes: Int { prefixBytes + contentBytes + suffixBytes }
 
     var framing: CopyFraming {
+        // Trailers may speak of the body that it had.
+        if rewrite.isEdited { return .length(editedBytes) }
         if trailerBytes > 0 { return .chunked }
         return hasBody || bodyBytes > 0 ? .length(bodyBytes) : .none
     }
@@ -86,6 +94,8 @@ struct ShadowAnswer: BitwiseCopyable {
     var stage = Stage.head
     var status = 0
     var keepAlive = false
+    /// It is no form in which a model answers: a page for people, say.
+    var isForeign = false
     var interims = 0
     /// All bytes so far, heads included.
     var bytes = 0

@@ -49,4 +49,16 @@ public enum ShadowLimits {
     public static let interimAnswersMax = 16
     /// The longest pause that Retry-After can ask for.
     public static let coolDownMsMax = 3_600_000
+
+    /// Of requests that ask a model: the longest body that is read, and the share of the process's
+    /// memory that it may be, as reading takes several times as much.
+    public static let bodyBytesMax = 8 << 20
+    public static let bodyShareOfMemory = 16
+    /// Values of one body: each takes 20 bytes while it is read.
+    public static let bodyValuesMax = 1 << 18
+    /// Bytes of bodies that one turn reads: after so many, events come first.
+    public static let bodyBytesPerTurnMax = 1 << 20
+    /// What is held for all copies under way, and the share of the process's memory that it may be.
+    public static let heldBytesMax = 64 << 20
+    public static let heldShareOfMemory = 4
 }

@@ -11,6 +11,8 @@ struct ShadowState {
     let connectTimeoutMs: Int
     let answerBytesMax: Int
     let sanitizer: Sanitizer
+    /// What becomes of requests that ask a model; nil for a shadow that is no LLM provider's.
+    let edit: InferenceEdit?
     let gauges: CounterRow<ShadowGauge>
     let latency: Histogram
     let addresses: UnsafeMutablePointer<SocketAddress>
@@ -49,6 +51,7 @@ struct ShadowState {
             settings: settings, pathPrefix: target.pathPrefix,
             authority: target.provider == nil ? target.authority : target.plainAuthority,
             provider: target.provider)
+        edit = target.provider.map { InferenceEdit($0, settings) }
         self.gauges = gauges
         self.latency = latency
         self.security = security

@@ -51,6 +51,10 @@ public final class ShadowWorker {
     let shadowCount: Int
     let answerHead: ResponseHead
     let scratch: ShadowScratch
+    /// By connection, what those hold that ask a model.
+    let exchanges: InferenceMemory
+    /// Bytes of bodies that this turn has read.
+    var bytesReadThisTurn = 0
     var random: FastRandom
 
     /// The time of this turn.
@@ -74,6 +78,7 @@ public final class ShadowWorker {
     ///   - security: by target, the context of those that speak TLS.
     ///   - upstreams: where the addresses of names are looked for while it runs.
     ///   - captures: the ring that captures of copies with a pair go into (`CaptureRecord`).
+    ///   - memoryBytes: what this process may take.
     ///   - wakeFD: an eventfd that a worker writes where a copy ring's consumer sleeps. Stays the
     /// caller's.
     ///   - seed: of the random part of `shadow_id`s.
@@ -81,6 +86,7 @@ public final class ShadowWorker {
         process: Int, epoch: UInt64, links: [ShadowLink], shadows: [ShadowSettings],
         targets: [TargetSettings], caps: [QPSCap], security: [ClientContext?] = [],
         board: MirrorBoard, upstreams: UpstreamBoard? = nil, captures: RecordRing? = nil,
+        memoryBytes: Int = 256 << 20,
         wakeFD: Int32, now: Instant, seed: UInt64
     ) throws(SystemError) {
         precondition(caps.count == shadows.count)
@@ -101,6 +107,7 @@ public final class ShadowWorker {
         pool = try ShadowPool(connections: max(1, connections))
         timers = try TimerWheel(capacity: max(1, connections), now: now)
         scratch = try ShadowScratch(connections: max(1, connections))
+        exchanges = InferenceMemory(connections: max(1, connections), memoryBytes: memoryBytes)
         answerHead = ResponseHead(
             limits: HeadLimits(
                 headBytesMax: ShadowLimits.answerHeadBytesMax,

@@ -148,11 +148,18 @@ extension ShadowWorker {
         let state = shadows + connection.pointee.shadow
         connection.pointee.answer.status = answerHead.status
         connection.pointee.answer.keepAlive = answerHead.keepAlive
-        if answerHead.status == 429 || answerHead.status == 503,
+        let asksForPause =
+            answerHead.status == 429 || answerHead.status == 503
+            // Anthropic's word for an overload.
+            || answerHead.status == 529 && connection.pointee.copy.rewrite.inference != nil
+        if asksForPause,
             let field = answerHead.fields.first(.retryAfter)
         {
             let value = answerHead.fields[field].value.bytes(in: head)
             coolDown(state, forMs: RetryAfter.milliseconds(value, wallMs: WallClock.milliseconds()))
+        }
+        if connection.pointee.copy.rewrite.inference != nil {
+            connection.pointee.answer.isForeign = !isModelAnswer(head)
         }
         switch answerHead.framing {
         case .none:
@@ -220,8 +227,9 @@ extension ShadowWorker {
             wasSentWhole && connection.pointee.answer.keepAlive && !hasSurplus
             && !connection.pointee.tls.hasPending
         giveBackResidue(slot)
-        let result: CopyResult = connection.pointee.answer.status >= 500 ? .error : .ok
-        endSent(slot, result, .good, isWhole: true)
+        let answer = connection.pointee.answer
+        let result: CopyResult = answer.status >= 500 || answer.isForeign ? .error : .ok
+        endSent(slot, result, answer.isForeign ? .bad : .good, isWhole: true)
         if isReusable { keep(slot) } else { close(slot, reset: !wasSentWhole) }
     }
 

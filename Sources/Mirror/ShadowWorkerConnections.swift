@@ -6,14 +6,14 @@ import Upstream
 /// Connections: opened, kept idle, reused, closed.
 extension ShadowWorker {
     /// A new connection for the copy whose slices lie in scratch.
-    func open(_ copy: ShadowCopy, _ shadow: Int) {
+    func open(_ copy: ShadowCopy, _ exchange: InferenceExchange?, _ shadow: Int) {
         let fresh = ShadowConnection(fd: ShadowConnection.none, shadow: shadow, copy: copy)
         // A connection is opened only where none is idle and the in-flight limit has room, so that
         // there are never more than the limits allow.
         guard let slot = pool.connections.insert(fresh) else {
             preconditionFailure("more connections than in_flight allows")
         }
-        carry(copy, slot)
+        carry(copy, exchange, slot)
         shadows[shadow].countOpen(1)
         timers.schedule(slot, at: now.adding(ms: shadows[shadow].connectTimeoutMs))
         connectNext(slot)

@@ -8,6 +8,7 @@ extension ShadowWorker {
     /// Takes a bounded number of copies off the links, beginning with another link each turn.
     func takeCopies() {
         hasMoreCopies = false
+        bytesReadThisTurn = 0
         guard linkCount > 0 else { return }
         var budget = ShadowLimits.copiesPerTurnMax
         let share = max(1, budget / linkCount)
@@ -45,7 +46,9 @@ extension ShadowWorker {
 
     private func takeCopies(from index: Int, atMost budget: Int) -> Int {
         var taken = 0
-        while taken < budget, let cell = links[index].copies.peek() {
+        while taken < budget, bytesReadThisTurn < ShadowLimits.bodyBytesPerTurnMax,
+            let cell = links[index].copies.peek()
+        {
             let entry = cell.entry
             let sliceCount = Int(entry.sliceCount)
             precondition(
@@ -127,16 +130,20 @@ extension ShadowWorker {
             primaryPrefixBytes: Int(entry.primaryPrefixBytes), pass: .ordinary,
             takenNs: now.nanoseconds,
             id: ShadowID(wallMs: WallClock.milliseconds(), random: &random))
+        var exchange: InferenceExchange?
+        if let reason = prepare(&copy, state, &exchange) {
+            return giveBack(index, .dropped(entry.ticket, reason))
+        }
         guard render(&copy, scratch.slices, state) else {
             return giveBack(index, .dropped(entry.ticket, .invalidCopy))
         }
         let idle = takeIdle(shadow)
         enter(&copy, state)
         if let idle {
-            carry(copy, idle)
+            carry(copy, exchange, idle)
             begin(idle, isRendered: true)
         } else {
-            open(copy, shadow)
+            open(copy, exchange, shadow)
         }
     }
 
@@ -156,7 +163,8 @@ extension ShadowWorker {
     }
 
     /// The copy's slices, at the connection that carries it.
-    func carry(_ copy: ShadowCopy, _ slot: Int) {
+    func carry(_ copy: ShadowCopy, _ exchange: InferenceExchange?, _ slot: Int) {
+        if let exchange { exchanges.insert(exchange, at: slot) }
         pool.connections[slot].pointee.copy = copy
         pool.connections[slot].pointee.answer = ShadowAnswer()
         pool.slices(slot).update(from: scratch.slices, count: copy.sliceCount)
@@ -200,6 +208,7 @@ extension ShadowWorker {
         state.pointee.showBreaker(openedBefore: openedBefore)
         state.pointee.countInFlight(-1)
         inFlight -= 1
+        if pool.connections[slot].pointee.copy.rewrite.inference != nil { exchanges.remove(slot) }
         pool.connections[slot].pointee.phase = .idle
         // A probe shall meet the shadow as it is, not a connection from before.
         if state.pointee.breaker.openedCount != openedBefore {

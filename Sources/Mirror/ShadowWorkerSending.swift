@@ -40,23 +40,30 @@ extension ShadowWorker {
             return close(slot, reset: true)
         }
         while true {
-            let count = fillVectors(slot)
-            let channel = connection.pointee.channel
             let outcome =
-                count == 1
-                ? channel.send(scratch.vectors[0].iov_base!, scratch.vectors[0].iov_len)
-                : channel.send(vectors: scratch.vectors, count)
+                connection.pointee.copy.rewrite.isEdited
+                ? exchanges.withBody(slot) { sendOnce(slot, body: $0) } : sendOnce(slot, body: nil)
             switch outcome {
             case .bytes(let sent):
                 connection.pointee.copy.sentBytes += sent
                 if connection.pointee.copy.sentBytes == connection.pointee.copy.messageBytes {
                     connection.pointee.phase = .awaiting
+                    if connection.pointee.copy.rewrite.isEdited { exchanges.removeBody(slot) }
                     return
                 }
             case .wouldBlock: return
             case .failed: return sendFailed(slot)
             }
         }
+    }
+
+    /// What is left, in one call. `body` stands in the place of the copy's own, nil leaves that.
+    private func sendOnce(_ slot: Int, body: UnsafeRawBufferPointer?) -> WriteOutcome {
+        let count = fillVectors(slot, body)
+        let channel = pool.connections[slot].pointee.channel
+        return count == 1
+            ? channel.send(scratch.vectors[0].iov_base!, scratch.vectors[0].iov_len)
+            : channel.send(vectors: scratch.vectors, count)
     }
 
     /// The peer is gone; an answer that it gave before may still be there.
@@ -86,7 +93,7 @@ extension ShadowWorker {
         guard
             sanitizer.write(
                 head: head, framing: framing, id: copy.id,
-                primaryPrefixBytes: copy.primaryPrefixBytes, to: &prefix)
+                primaryPrefixBytes: copy.primaryPrefixBytes, rewrite: copy.rewrite, to: &prefix)
         else { return false }
         copy.isHead = sanitizer.isHead
         var suffix = HeadWriter(scratch.suffix)
@@ -112,19 +119,19 @@ extension ShadowWorker {
     private func renderAgain(_ slot: Int) -> Bool {
         let connection = pool.connections[slot]
         var copy = connection.pointee.copy
-        let bodyEnd = copy.prefixBytes + copy.bodyBytes
+        let bodyEnd = copy.prefixBytes + copy.contentBytes
         // Within the body, and with nothing behind it, there is nothing to write.
         if copy.sentBytes >= copy.prefixBytes && copy.suffixBytes == 0 { return true }
         guard render(&copy, pool.slices(slot), shadows + connection.pointee.shadow) else {
             return false
         }
-        return copy.prefixBytes + copy.bodyBytes == bodyEnd
+        return copy.prefixBytes + copy.contentBytes == bodyEnd
             && copy.suffixBytes == connection.pointee.copy.suffixBytes
     }
 
     /// `count` bytes of the copy from `start` on in one piece: where they lie, or gathered in
     /// scratch.
-    private func piece(
+    func piece(
         _ copy: ShadowCopy, _ slices: UnsafeMutablePointer<Slice>, from start: Int, _ count: Int
     ) -> UnsafeRawBufferPointer {
         var offset = 0
@@ -146,7 +153,7 @@ extension ShadowWorker {
     }
 
     /// What is still to be sent, as buffers for one call. Returns how many.
-    private func fillVectors(_ slot: Int) -> Int {
+    private func fillVectors(_ slot: Int, _ body: UnsafeRawBufferPointer?) -> Int {
         let copy = pool.connections[slot].pointee.copy
         var count = 0
         var skip = copy.sentBytes
@@ -160,8 +167,9 @@ extension ShadowWorker {
             skip = max(0, skip - length)
         }
         add(UnsafeRawPointer(scratch.prefix.baseAddress!), copy.prefixBytes)
+        if let body, let start = body.baseAddress { add(start, body.count) }
         let slices = pool.slices(slot)
-        let bodyEnd = copy.headBytes + copy.bodyBytes
+        let bodyEnd = body == nil ? copy.headBytes + copy.bodyBytes : 0
         var offset = 0
         for index in 0..<copy.sliceCount where offset < bodyEnd {
             let slice = slices[index]

@@ -256,6 +256,7 @@ enum RoleCommand {
             targets: settings.targets, caps: caps, security: security,
             board: board.mirror, upstreams: board.upstreams,
             captures: try EventsRole.captures(launch, shadow: index),
+            memoryBytes: settings.runtime.shadowMemoryBytes,
             wakeFD: RoleFD.wake, now: .now(), seed: randomSeed())
         limitMemory(settings.runtime.shadowMemoryBytes)
         let process = board.shadowProcesses[index]

@@ -21,6 +21,40 @@ import Upstream
         #expect(read == expected)
     }
 
+    /// What asks a model reads, as a GET does; to another API nothing else goes.
+    @Test func whatIsMirroredOfLLMTargets() throws {
+        let read = try settings(
+            """
+            providers:
+              targets:
+                - {id: gpt, provider: openai}
+                - {id: local, provider: openai, base_url: "http://127.0.0.1:9001"}
+                - {id: claude, provider: anthropic}
+                - {id: site, base_url: "http://127.0.0.1:9002"}
+            traffic_mirror:
+              primary: gpt
+              shadows:
+                - {shadow: local, timeout_ms: 7}
+                - {shadow: claude}
+                - {shadow: site}
+            routes:
+              - {match: {path: /a}, target: gpt, mirror: {safety: {methods: [GET, POST]}}}
+              - {match: {path: /b}, target: claude, mirror: {shadow: [local, site]}}
+              - {match: {path: /c}, target: site, mirror: {shadow: [local, claude]}}
+            """)
+        let reads = ["GET", "HEAD", "OPTIONS"]
+        let given = ["GET", "POST"]
+        #expect(read.routes[0].lanes.map(\.methods) == [given, given, given])
+        #expect(read.routes[0].lanes.map(\.takesInference) == [false, false, false])
+        #expect(read.routes[1].lanes.map(\.methods) == [[], reads])
+        #expect(read.routes[1].lanes.map(\.takesInference) == [true, true])
+        #expect(read.routes[2].lanes.map(\.methods) == [reads, reads])
+        #expect(read.routes[2].lanes.map(\.takesInference) == [false, false])
+        #expect(read.routes[3].lanes.map(\.methods) == [reads, [], reads])
+        #expect(read.routes[3].lanes.map(\.takesInference) == [true, true, true])
+        #expect(read.shadows.map(\.timeoutMs) == [7, 60_000, 5_000])
+    }
+
     @Test func everyFigureIsRead() throws {
         let read = try settings(
             targets + """

@@ -166,6 +166,29 @@ import Testing
         rig.checkEmpty()
     }
 
+    static let requests: [(String, Bool, plain: Bool)] = [
+        ("POST /v1/chat/completions", true, plain: false),
+        ("POST http://h/v1/messages?beta=true", true, plain: false),
+        ("POST /v1/embeddings", true, plain: false),
+        ("POST /v1/threads/t/messages", false, plain: false),
+        ("POST /v1/files", false, plain: false), ("PUT /v1/responses", false, plain: false),
+        ("GET /v1/models", false, plain: true), ("GET /v1/responses", false, plain: true),
+    ]
+
+    /// What asks a model is eligible where the lane takes it, besides the lane's methods.
+    @Test(arguments: requests)
+    func requestsThatAskAModel(_ line: String, _ asks: Bool, _ isPlain: Bool) throws {
+        var lane = LaneSettings(shadow: 0)
+        let text = line + " HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n"
+        #expect(try TapRig(lanes: [[lane]]).choose(text).isEligible == isPlain)
+        lane.takesInference = true
+        #expect(try TapRig(lanes: [[lane]]).choose(text).isEligible == (asks || isPlain))
+        lane.methods = []
+        let rig = try TapRig(lanes: [[lane]])
+        #expect(rig.choose(text).lanes == (asks ? 1 : 0))
+        #expect(rig.counts() == (asks ? (1, 1) : (0, 0)))
+    }
+
     @Test func aFullRingDrops() throws {
         let rig = try TapRig(depth: 4)
         for _ in 0..<4 { #expect(rig.request() == 1) }

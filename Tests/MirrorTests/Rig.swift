@@ -117,6 +117,7 @@ final class Rig {
     init(
         _ addresses: [[SocketAddress]], feeders feederCount: Int = 1, shadowProcesses: Int = 1,
         epoch: UInt64 = 1, readyEpoch: UInt64 = 1, pathPrefix: String = "",
+        provider: ProviderSettings? = nil, memoryBytes: Int = 256 << 20,
         _ change: (inout ShadowSettings) -> Void = { _ in }
     ) throws {
         var settings: [ShadowSettings] = []
@@ -126,10 +127,11 @@ final class Rig {
             shadow.qps = 1_000
             change(&shadow)
             settings.append(shadow)
-            targets.append(
-                TargetSettings(
-                    id: "shadow-\(index)", authority: "shadow.test:80", host: "shadow.test",
-                    port: 80, pathPrefix: pathPrefix, addresses: list))
+            var target = TargetSettings(
+                id: "shadow-\(index)", authority: "shadow.test:80", host: "shadow.test",
+                port: 80, pathPrefix: pathPrefix, addresses: list)
+            target.provider = provider
+            targets.append(target)
         }
         let shape = MirrorBoard.Shape(
             workers: feederCount, routes: 1, shadowProcesses: shadowProcesses,
@@ -151,7 +153,8 @@ final class Rig {
         wakeFD = eventfd(0, Int32(EFD_NONBLOCK))
         worker = try ShadowWorker(
             process: 0, epoch: epoch, links: feeders.map(\.shadowLink), shadows: settings,
-            targets: targets, caps: caps, board: board, wakeFD: wakeFD, now: now, seed: 1)
+            targets: targets, caps: caps, board: board, memoryBytes: memoryBytes, wakeFD: wakeFD,
+            now: now, seed: 1)
     }
 
     deinit { close(wakeFD) }

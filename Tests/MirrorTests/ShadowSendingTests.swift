@@ -33,17 +33,6 @@ import Testing
         )
     }
 
-    private func firstEmptyLine(_ bytes: [UInt8]) -> Int? {
-        guard bytes.count >= 4 else { return nil }
-        for index in 0...(bytes.count - 4)
-        where bytes[index] == 13 && bytes[index + 1] == 10 && bytes[index + 2] == 13
-            && bytes[index + 3] == 10
-        {
-            return index + 4
-        }
-        return nil
-    }
-
     /// Heads and bodies cut anywhere: in the middle of the head, at its end, in many small slices.
     @Test(arguments: [1, 2, 7, 30, 61, 100, 8 << 10], [0, 1, 2, 300])
     func cutAnywhere(_ sliceBytes: Int, _ bodyBytes: Int) throws {

@@ -42,6 +42,34 @@ import Testing
         #expect(edited.map { String(decoding: $0, as: UTF8.self) } == wanted)
     }
 
+    static let both: [(String, String?, Bool, String?)] = [
+        (
+            #"{"stream":true,"model":"a","x":1.0}"#, "b", true,
+            #"{"stream_options":{"include_usage":true},"stream":true,"model":"b","x":1.0}"#
+        ),
+        (
+            #"{"model":"a","stream_options":{"include_usage":false},"stream":true}"#, "bb", true,
+            #"{"model":"bb","stream_options":{"include_usage":true},"stream":true}"#
+        ),
+        (
+            #"{"stream_options":null,"stream":true,"model":"aaa"}"#, "b", true,
+            #"{"stream_options":{"include_usage":true},"stream":true,"model":"b"}"#
+        ),
+        (#"{"stream":true,"model":"a"}"#, "b", false, #"{"stream":true,"model":"b"}"#),
+        (
+            #"{"stream":true,"model":"a"}"#, nil, true,
+            #"{"stream_options":{"include_usage":true},"stream":true,"model":"a"}"#
+        ),
+        (#"{"stream":true,"model":"a"}"#, nil, false, nil), (#"{"x":"a"}"#, "b", true, nil),
+    ]
+
+    @Test(arguments: both)
+    func changesBoth(_ given: String, _ model: String?, _ asks: Bool, _ wanted: String?) throws {
+        let edited = RequestEdit.edited(
+            try JSONDocument(given), model: model, asksForUsage: asks)
+        #expect(edited.map { String(decoding: $0, as: UTF8.self) } == wanted)
+    }
+
     static let annotated: [(String, String?)] = [
         (#"{"a":1}"#, #"{"provider":"p\"","a":1}"#),
         (" \n{\n \"a\": 1.0 }\n", " \n{\n \"provider\":\"p\\\"\",\"a\": 1.0 }\n"),

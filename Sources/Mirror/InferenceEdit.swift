@@ -1,0 +1,75 @@
+import Providers
+import Upstream
+
+/// What becomes of requests that ask a model, for one LLM shadow: its own model's name, its own
+/// API, and the usage at a stream's end. Takes time linear in the body.
+struct InferenceEdit {
+    /// A request as it goes to the shadow.
+    struct Edited {
+        /// The body in the place of the client's; nil sends that one.
+        var body: [UInt8]?
+        var isTranslated = false
+        /// The model as sent; empty where the request names none.
+        var model = ""
+        /// The request asks for a stream.
+        var isStreamed = false
+        /// What the translation could not carry over.
+        var losses: [TranslationLoss] = []
+    }
+
+    enum Outcome {
+        case edited(Edited)
+        case dropped(DropReason)
+    }
+
+    private let dialect: Dialect
+    private let models: [String: String]
+    private let maxTokens: Int
+
+    init(_ provider: ProviderSettings, _ settings: ShadowSettings) {
+        dialect = provider.dialect
+        models = settings.modelMapping
+        maxTokens = provider.maxTokens
+    }
+
+    /// Reads a body and says what is sent. What can be read in two ways is not sent.
+    func edit(_ inference: Inference, body: [UInt8]) -> Outcome {
+        guard let document = try? JSONDocument(body, valuesMax: ShadowLimits.bodyValuesMax),
+            document.root.kind == .object,
+            !document.repeatedNames.contains(where: ["model", "stream", "messages"].contains)
+        else { return .dropped(.untranslatable) }
+        let model = document.root["model"]?.string
+        let mapped = model.flatMap { models[$0] }
+        if inference.dialect == dialect {
+            let body = RequestEdit.edited(
+                document, model: mapped,
+                asksForUsage: inference == .chat || inference == .completions)
+            let isStreamed = document.root["stream"]?.flag == true
+            return .edited(
+                Edited(body: body, model: mapped ?? model ?? "", isStreamed: isStreamed))
+        }
+        guard inference.counterpart != nil, model != nil else { return .dropped(.untranslatable) }
+        // Under another provider's name it would be refused, or be quite another model.
+        guard let mapped else { return .dropped(.unmappedModel) }
+        return translate(inference, document, model: mapped)
+    }
+
+    private func translate(
+        _ inference: Inference, _ document: JSONDocument, model: String
+    ) -> Outcome {
+        var settings = TranslationSettings(model: model)
+        settings.maxTokens = maxTokens
+        do throws(RequestFault) {
+            let translation =
+                inference == .chat
+                ? try ChatToMessages.translate(document, settings)
+                : try MessagesToChat.translate(document, settings)
+            return .edited(
+                Edited(
+                    body: translation.body, isTranslated: true, model: model,
+                    isStreamed: translation.shape.streams, losses: translation.losses))
+        } catch {
+            return .dropped(.untranslatable)
+        }
+    }
+}

@@ -1,0 +1,205 @@
+"""LLM shadows: what they get of the user's requests, and that nothing they do reaches the user."""
+
+import json
+import time
+
+import anthropic
+import openai
+import pytest
+
+from harness.gateway import settings
+from harness.metrics import settled
+from harness.mock import Mock
+from harness.ports import free_port
+from harness.waiting import wait_for
+
+USER = [{"role": "user", "content": "What is Kubernetes?"}]
+KEYS = {"E2E_KEY_GPT": "right-o", "E2E_KEY_CLAUDE": "right-a"}
+
+
+def llm(gpt, claude, models, primary="gpt", **mirror):
+    """Two targets with keys of their own, the second mirrored; ports of mocks or of peers."""
+    class Nothing:
+        port = 1
+    config = settings(Nothing)
+    config["providers"]["targets"] = [
+        {"id": name, "provider": provider, "base_url": f"http://127.0.0.1:{peer.port}",
+         "secret_key_ref": {"env": f"E2E_KEY_{name.upper()}"}}
+        for name, provider, peer in (("gpt", "openai", gpt), ("claude", "anthropic", claude))]
+    config["traffic_mirror"] = {
+        "primary": primary, "shadow": "claude" if primary == "gpt" else "gpt",
+        "model_mapping": models, **mirror}
+    config["access_log"] = {"path": "access.log"}
+    return config
+
+
+@pytest.fixture(scope="module")
+def mocks():
+    pair = Mock("openai", "--key", "right-o"), Mock("anthropic", "--key", "right-a")
+    yield pair
+    for mock in pair:
+        mock.stop()
+
+
+def chat(gateway, model="gpt-4o-mini", **over):
+    with openai.OpenAI(base_url=f"http://127.0.0.1:{gateway.port}/v1", api_key="users",
+                       max_retries=0, timeout=20) as client:
+        return client.chat.completions.create(model=model, messages=USER, **over)
+
+
+def messages(gateway, model="claude-3", **over):
+    with anthropic.Anthropic(base_url=f"http://127.0.0.1:{gateway.port}", api_key="users",
+                             max_retries=0, timeout=20) as client:
+        return client.messages.create(model=model, max_tokens=300, messages=USER, **over)
+
+
+def test_both_ways_whole_and_streamed(run_gateway, mocks):
+    """Real stand-ins on both sides: each takes only its own key, path and form."""
+    gateway = run_gateway(llm(*mocks, {"gpt-4o-mini": "claude-3"}), environment=KEYS)
+    assert "kubernetes" in chat(gateway).choices[0].message.content
+    chunks = list(chat(gateway, stream=True))
+    assert chunks[-1].choices[0].finish_reason == "stop"
+    found = settled(gateway, eligible=2, sent=2)
+    # The stand-in answers 400, 401 or 404 to what is wrong: those would be "ok" as well.
+    assert found.results() == {"ok": 2} and shadow_statuses(gateway) == [200, 200]
+
+    gateway = run_gateway(llm(*mocks, {"claude-3": "gpt-4o-mini"}, primary="claude"),
+                          environment=KEYS)
+    assert "kubernetes" in messages(gateway).content[0].text
+    assert list(messages(gateway, stream=True))[-1].type == "message_stop"
+    settled(gateway, eligible=2, sent=2)
+    assert shadow_statuses(gateway) == [200, 200]
+
+
+def shadow_statuses(gateway):
+    file = gateway.directory / "access.log"
+    wait_for(lambda: len(file.read_text().splitlines()) == 2, "two lines")
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    return [copy["status"] for line in lines for copy in line["shadows"]]
+
+
+def test_what_the_shadow_gets(run_gateway, origin, shadow):
+    gateway = run_gateway(llm(origin, shadow, {"gpt-4o-mini": "claude-3"}),
+                          environment=KEYS)
+    path = "/seen/v1/chat/completions"
+    body = {"model": "gpt-4o-mini", "seed": 7, "stream": True, "stop": ["END"],
+            "messages": [{"role": "system", "content": "Be terse."}, *USER]}
+    fields = [("Authorization", "Bearer users"), ("Cookie", "c=users"), ("OpenAI-Project", "p"),
+              ("Accept-Encoding", "gzip"), ("X-Request-Id", "r-1")]
+    assert gateway.ask(path, method="POST", body=json.dumps(body).encode(),
+                       fields=fields).status == 200
+    copy = shadow.wait_seen("/seen/v1/messages")[0]
+    original = origin.seen(path)[0]
+    assert original.all("authorization") == ["Bearer right-o"]
+    assert json.loads(original.body) == body
+    assert copy.all("x-api-key") == ["right-a"] and copy.all("host") == [f"127.0.0.1:{shadow.port}"]
+    assert copy.all("anthropic-version") == ["2023-06-01"]
+    assert copy.get("x-umbra-shadow") == "true" and copy.get("x-request-id") == "r-1"
+    raw = repr(copy.fields).lower()
+    assert "users" not in raw and "right-o" not in raw and "openai" not in raw
+    assert copy.get("accept-encoding") is None
+    assert json.loads(copy.body) == {
+        "model": "claude-3", "max_tokens": 4096, "stream": True, "stop_sequences": ["END"],
+        "system": [{"type": "text", "text": "Be terse."}],
+        "messages": [{"role": "user", "content": [{"type": "text", "text": USER[0]["content"]}]}]}
+    assert "right-" not in gateway.text
+
+
+def test_same_dialect_under_its_own_name(run_gateway, origin, shadow):
+    config = llm(origin, shadow, {"gpt-4o-mini": "small"})
+    config["providers"]["targets"][1]["provider"] = "openai"
+    gateway = run_gateway(config, environment=KEYS)
+    path = "/same/v1/chat/completions"
+    for model, stream in (("gpt-4o-mini", True), ("other", False)):
+        body = json.dumps({"model": model, "messages": USER, "stream": stream}).encode()
+        assert gateway.ask(path, method="POST", body=body).status == 200
+    mapped, other = (json.loads(copy.body) for copy in shadow.wait_seen(path, 2))
+    assert mapped["model"] == "small" and mapped["stream_options"] == {"include_usage": True}
+    assert other == {"model": "other", "messages": USER, "stream": False}
+    assert "stream_options" not in json.loads(origin.seen(path)[0].body)
+
+
+def test_what_cannot_be_sent_is_counted(run_gateway, mocks):
+    gateway = run_gateway(llm(*mocks, {"gpt-4o-mini": "claude-3"}), environment=KEYS)
+    chat(gateway, model="gpt-4o")
+    for path, body in (("/v1/embeddings", b'{"model": "gpt-4o-mini", "input": "x"}'),
+                       ("/v1/chat/completions", b'{"model": "gpt-4o-mini", '),
+                       ("/v1/chat/completions", b"[" * 10_000),
+                       ("/v1/chat/completions", b'{"model": "gpt-4o-mini", "messages": "Hi"}')):
+        gateway.ask(path, method="POST", body=body, fields=[("Authorization", "Bearer users")])
+    # Neither is a read of a model: no copy, and nothing to count.
+    gateway.ask("/v1/models")
+    gateway.ask("/v1/files", method="POST", body=b"{}")
+    found = settled(gateway, eligible=5, sent=0)
+    assert found.dropped() == {"unmapped_model": 1, "untranslatable": 4}
+
+
+@pytest.mark.parametrize("model, stream, result", [
+    ("hang", False, "timeout"), ("hang", True, "timeout"), ("endless", True, "timeout"),
+    ("html", False, "error"), ("html", True, "error"), ("cut", False, "error"),
+    ("cut", True, "error"), ("error-500", False, "error"), ("error-in-stream", True, "ok"),
+    ("invalid-json", False, "ok"), ("error-429", True, "ok")])
+def test_a_shadow_on_a_bad_day(run_gateway, mocks, model, stream, result):
+    gateway = run_gateway(llm(*mocks, {"gpt-4o-mini": model}, timeout_ms=1500),
+                          environment=KEYS)
+    started = time.monotonic()
+    reply = chat(gateway, stream=stream)
+    if stream:
+        assert list(reply)[-1].choices[0].finish_reason == "stop"
+    else:
+        assert reply.choices[0].finish_reason == "stop"
+    # The user's answer does not wait for the shadow's timeout.
+    assert time.monotonic() - started < 1.2
+    assert settled(gateway, eligible=1, sent=1).results() == {result: 1}
+
+
+def test_a_shadow_that_is_gone(run_gateway, mocks):
+    class Gone:
+        port = free_port()
+    gateway = run_gateway(llm(mocks[0], Gone, {"gpt-4o-mini": "claude-3"}),
+                          environment=KEYS)
+    for _ in range(8):
+        assert chat(gateway).choices[0].finish_reason == "stop"
+    dropped = settled(gateway, eligible=8, sent=0).dropped()
+    assert dropped["connect_failed"] >= 5 and sum(dropped.values()) == 8
+    assert set(dropped) <= {"connect_failed", "breaker_open"}
+
+
+def test_an_endless_stream_ends_at_its_bound(run_gateway, mocks):
+    gateway = run_gateway(llm(*mocks, {"gpt-4o-mini": "endless"}, max_answer_bytes="64KiB"),
+                          environment=KEYS)
+    chat(gateway, stream=True).close()
+    found = settled(gateway, eligible=1, sent=1)
+    assert found.results() == {"error": 1}
+    assert found.sum("umbra_mirror_answer_bytes_total") < 200_000
+
+
+def test_the_users_leaving_does_not_end_the_copy(run_gateway, mocks):
+    mock = Mock("anthropic", "--latency-ms", "400")
+    try:
+        gateway = run_gateway(llm(mocks[0], mock, {"long": "claude-3"}), environment=KEYS)
+        stream = chat(gateway, model="long", stream=True)
+        next(iter(stream))
+        stream.close()
+        settled(gateway, eligible=1, sent=1)
+        assert settled(gateway).results() == {"ok": 1}
+    finally:
+        mock.stop()
+
+
+def test_large_and_hostile_bodies(run_gateway, mocks):
+    """10 MiB, 1,000 tools, deep nesting: a counted drop or a copy, and the shadow process lives."""
+    config = llm(*mocks, {"gpt-4o-mini": "claude-3"}, max_body_bytes="64MiB")
+    gateway = run_gateway(config, environment=KEYS)
+    tools = [{"type": "function", "function": {"name": f"tool_{n}", "parameters": {
+        "type": "object", "properties": {"x": {"type": "string"}}}}} for n in range(1_000)]
+    assert chat(gateway, tools=tools).choices[0].finish_reason == "stop"
+    for body in (b'{"model":"gpt-4o-mini","messages":[{"role":"user","content":"'
+                 + b"y" * (10 << 20) + b'"}]}',
+                 b'{"model":"gpt-4o-mini","messages":' + b"[" * 10_000 + b"]" * 10_000 + b"}",
+                 b'{"model":"gpt-4o-mini","messages":[' + b"0," * 1_500_000 + b"0]}"):
+        gateway.ask("/v1/chat/completions", method="POST", body=body,
+                    fields=[("Authorization", "Bearer users")])
+    found = settled(gateway, eligible=4, sent=1)
+    assert sum(found.dropped().values()) == 3 and found.dropped()["untranslatable"] == 2
+    assert found.sum("umbra_process_restarts_total") == 0
