@@ -149,6 +149,11 @@ struct CrossChecks {
             }
             if lanes.isEmpty {
                 findings.add(.neverMirrored, shadow.place, "no route is mirrored to \(id)")
+            } else if speaksOtherAPI(index), shadow.settings.modelMapping.isEmpty {
+                findings.add(
+                    .neverMirrored, shadow.place,
+                    "\(id) speaks another API and there is no model_mapping: nothing is sent to it",
+                    "write model_mapping: {MODEL: MODEL OF \(id)}")
             } else if lanes.allSatisfy({ $0.sampleRate == 0 }) {
                 findings.add(
                     .neverMirrored, shadow.place, "sample_rate is 0: nothing is sent to \(id)")
@@ -161,6 +166,15 @@ struct CrossChecks {
                         + "be on loan hold (\(SizeText.text(loanBytes)))",
                     "raise runtime.blocks_on_loan_max")
             }
+        }
+    }
+
+    /// Whether all that is mirrored to a shadow is for an LLM provider of another API.
+    private func speaksOtherAPI(_ shadow: Int) -> Bool {
+        let target = mirror.shadows[shadow].settings.target
+        guard let own = settings.targets[target].provider else { return false }
+        return settings.routes.filter { $0.lanes.contains { $0.shadow == shadow } }.allSatisfy {
+            settings.targets[$0.target].provider.map { $0.dialect != own.dialect } ?? false
         }
     }
 

@@ -11,8 +11,6 @@ struct InferenceEdit {
         var isTranslated = false
         /// The model as sent; empty where the request names none.
         var model = ""
-        /// The request asks for a stream.
-        var isStreamed = false
         /// What the translation could not carry over.
         var losses: [TranslationLoss] = []
     }
@@ -44,9 +42,7 @@ struct InferenceEdit {
             let body = RequestEdit.edited(
                 document, model: mapped,
                 asksForUsage: inference == .chat || inference == .completions)
-            let isStreamed = document.root["stream"]?.flag == true
-            return .edited(
-                Edited(body: body, model: mapped ?? model ?? "", isStreamed: isStreamed))
+            return .edited(Edited(body: body, model: mapped ?? model ?? ""))
         }
         guard inference.counterpart != nil, model != nil else { return .dropped(.untranslatable) }
         // Under another provider's name it would be refused, or be quite another model.
@@ -67,7 +63,7 @@ struct InferenceEdit {
             return .edited(
                 Edited(
                     body: translation.body, isTranslated: true, model: model,
-                    isStreamed: translation.shape.streams, losses: translation.losses))
+                    losses: translation.losses))
         } catch {
             return .dropped(.untranslatable)
         }

@@ -210,6 +210,10 @@ public final class Sanitizer {
         case .host: return !ownsHost
         case .contentLength, .transferEncoding, .expect, .umbraShadow: return false
         case .traceparent, .tracestate: return false
+        // Where a client comes from is not the provider's to know.
+        case .forwarded, .xForwardedFor, .xForwardedProto, .xForwardedHost:
+            if ownsHost { return false }
+            return strip.isEmpty || keepsByName(field, bytes, true)
         case .trailer: return keepsTrailer
         case .other, .authorization, .cookie, .setCookie: return keepsByName(field, bytes, false)
         // Known not to be secret: the settings alone may want them away.
@@ -256,11 +260,19 @@ public final class Sanitizer {
         if word.hasPrefix("x-umbra-shadow") { return .drop }
         // Other spellings of the fields that frame the message: some server reads them as these.
         if word.equals("content-length") || word.equals("transfer-encoding") { return .drop }
+        // Beside its own key another would be sent, or taken for it.
+        if !keyLine.isEmpty, Self.carriesKey(word) { return .drop }
         if allow.contains(plain) { return .keep }
         let isSecret =
             words.occurs(in: word.bytes) || SecretNames.isSecretField(word)
             || SecretNames.isSideEffectField(word)
         return isSecret ? .drop : .keepUnlessBearer
+    }
+
+    /// Whether a field's name is one that providers read a key from.
+    private static func carriesKey(_ name: SecretNames.Name) -> Bool {
+        name.equals("authorization") || name.equals("x-api-key") || name.equals("api-key")
+            || name.equals("x-goog-api-key")
     }
 
     /// Whether a value is a bearer token, whatever the field is called.

@@ -68,9 +68,14 @@ struct ShadowCopy: BitwiseCopyable {
     /// What is changed of it, and the length of the body that stands in the place of its own.
     var rewrite = CopyRewrite.none
     var editedBytes = 0
+    /// What ties it to its request's event; 0 for none.
+    var pair: UInt64 = 0
 
     var taken: Instant { Instant(nanoseconds: takenNs) }
     var firstByte: Instant { Instant(nanoseconds: firstByteNs) }
+
+    /// Whether the judge is told of it.
+    var isCaptured: Bool { pair != 0 && rewrite.inference != nil }
 
     /// Bytes of the body as it is sent.
     var contentBytes: Int { rewrite.isEdited ? editedBytes : bodyBytes }

@@ -61,4 +61,8 @@ public enum ShadowLimits {
     /// What is held for all copies under way, and the share of the process's memory that it may be.
     public static let heldBytesMax = 64 << 20
     public static let heldShareOfMemory = 4
+    /// Longer translated bodies are given back once they are sent, and their captures lack them.
+    public static let bodyKeptBytesMax = 64 << 10
+    /// The first room for an answer's capture; it doubles from there.
+    public static let captureRoomBytes = 8 << 10
 }

@@ -2,6 +2,7 @@ import CoreLoop
 import HTTP
 import TLS
 import Upstream
+import Verdict
 
 /// What a shadow process keeps about one shadow.
 struct ShadowState {
@@ -10,6 +11,8 @@ struct ShadowState {
     let timeoutMs: Int
     let connectTimeoutMs: Int
     let answerBytesMax: Int
+    /// Bytes of a request and of an answer that a capture holds.
+    let captureBytesMax: Int
     let sanitizer: Sanitizer
     /// What becomes of requests that ask a model; nil for a shadow that is no LLM provider's.
     let edit: InferenceEdit?
@@ -47,6 +50,7 @@ struct ShadowState {
         timeoutMs = max(1, settings.timeoutMs)
         connectTimeoutMs = min(ShadowLimits.connectTimeoutMsMax, max(1, settings.timeoutMs))
         answerBytesMax = settings.answerBytesMax
+        captureBytesMax = min(settings.captureBytes, VerdictLimits.captureBodyBytesMax)
         sanitizer = Sanitizer(
             settings: settings, pathPrefix: target.pathPrefix,
             authority: target.provider == nil ? target.authority : target.plainAuthority,

@@ -82,6 +82,7 @@ extension ShadowWorker {
             }
         }
         if connection.pointee.answer.bytes > state.pointee.answerBytesMax {
+            tooLong(slot)
             fail(slot, .good)
             return false
         }
@@ -160,6 +161,7 @@ extension ShadowWorker {
         }
         if connection.pointee.copy.rewrite.inference != nil {
             connection.pointee.answer.isForeign = !isModelAnswer(head)
+            if connection.pointee.copy.isCaptured { captureHead(slot, head) }
         }
         switch answerHead.framing {
         case .none:
@@ -169,7 +171,10 @@ extension ShadowWorker {
             connection.pointee.answer.stage = .length
             connection.pointee.answer.remaining = length
             // Too long by its own word: not a byte of it is worth reading.
-            if length > UInt64(max(0, state.pointee.answerBytesMax)) { return .good }
+            if length > UInt64(max(0, state.pointee.answerBytesMax)) {
+                tooLong(slot)
+                return .good
+            }
         case .chunked:
             connection.pointee.answer.stage = .chunked
             pool.reader(slot).pointee = ChunkedReader()
@@ -196,19 +201,23 @@ extension ShadowWorker {
         switch connection.pointee.answer.stage {
         case .head: return .needMore
         case .untilClose:
+            capture(slot, bytes, position..<bytes.count)
             position = bytes.count
             return .needMore
         case .length:
             let left = connection.pointee.answer.remaining
             let step = min(left, UInt64(bytes.count - position))
+            capture(slot, bytes, position..<position + Int(step))
             position += Int(step)
             connection.pointee.answer.remaining = left - step
             return left == step ? .end : .needMore
         case .chunked:
             let reader = pool.reader(slot)
             while true {
+                let start = position
                 switch reader.pointee.next(bytes, &position) {
-                case .framing, .data, .cut, .trailer: continue
+                case .data: capture(slot, bytes, start..<position)
+                case .framing, .cut, .trailer: continue
                 case .needMore: return .needMore
                 case .end: return .end
                 case .invalid: return .failed

@@ -130,6 +130,7 @@ extension ShadowWorker {
             primaryPrefixBytes: Int(entry.primaryPrefixBytes), pass: .ordinary,
             takenNs: now.nanoseconds,
             id: ShadowID(wallMs: WallClock.milliseconds(), random: &random))
+        copy.pair = entry.pair
         var exchange: InferenceExchange?
         if let reason = prepare(&copy, state, &exchange) {
             return giveBack(index, .dropped(entry.ticket, reason))
@@ -187,6 +188,8 @@ extension ShadowWorker {
         let status = connection.pointee.answer.status
         let latencyNs = clock().nanoseconds(since: copy.firstByte)
         if isWhole { shadows[connection.pointee.shadow].latency.record(latencyNs) }
+        // Before the return: who has read that finds this there.
+        if copy.isCaptured { pushCapture(slot, isWhole: isWhole) }
         end(slot, word)
         giveBack(
             copy.link,

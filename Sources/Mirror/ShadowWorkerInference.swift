@@ -1,6 +1,8 @@
 import CoreLoop
+import EventLog
 import HTTP
 import Providers
+import Verdict
 
 /// Copies that ask a model, at LLM shadows: read, brought into the shadow's form, and told of.
 extension ShadowWorker {
@@ -10,10 +12,16 @@ extension ShadowWorker {
         _ copy: inout ShadowCopy, _ state: UnsafeMutablePointer<ShadowState>,
         _ exchange: inout InferenceExchange?
     ) -> DropReason? {
-        guard let edit = state.pointee.edit else { return nil }
+        guard state.pointee.edit != nil || copy.pair != 0 else { return nil }
         guard copy.headBytes <= scratch.head.count else { return .invalidCopy }
         let head = piece(copy, scratch.slices, from: 0, copy.headBytes)
         guard let (inference, isPlain) = state.pointee.sanitizer.inference(head: head) else {
+            return nil
+        }
+        guard let edit = state.pointee.edit else {
+            // No LLM provider's shadow: it goes as it is, and is told of all the same.
+            copy.rewrite.inference = inference
+            exchange = InferenceExchange()
             return nil
         }
         guard isPlain else { return .untranslatable }
@@ -27,9 +35,7 @@ extension ShadowWorker {
             copy.rewrite.isEdited = edited.body != nil
             copy.editedBytes = edited.body?.count ?? 0
             guard exchanges.hasRoom(for: copy.editedBytes) else { return .memoryLimit }
-            exchange = InferenceExchange(
-                body: edited.body ?? [], model: edited.model, isStreamed: edited.isStreamed,
-                losses: edited.losses)
+            exchange = InferenceExchange(edited, isCaptured: copy.isCaptured)
             return nil
         }
     }
@@ -45,21 +51,115 @@ extension ShadowWorker {
 
     /// The copy's body in one piece.
     private func body(of copy: ShadowCopy) -> [UInt8] {
-        let end = copy.headBytes + copy.bodyBytes
-        return Array(unsafeUninitializedCapacity: copy.bodyBytes) { buffer, count in
-            var offset = 0
-            for index in 0..<copy.sliceCount where offset < end {
-                let slice = scratch.slices[index]
-                let first = max(offset, copy.headBytes)
-                let last = min(offset + Int(slice.count), end)
-                if first < last {
-                    let source = links[copy.link].pointer(slice) + (first - offset)
-                    UnsafeMutableRawPointer(buffer.baseAddress! + count).copyMemory(
-                        from: source, byteCount: last - first)
-                    count += last - first
-                }
-                offset += Int(slice.count)
+        Array(unsafeUninitializedCapacity: copy.bodyBytes) { buffer, count in
+            forEachPiece(of: copy, scratch.slices, atMost: copy.bodyBytes) { piece in
+                UnsafeMutableRawPointer(buffer.baseAddress! + count).copyMemory(
+                    from: piece.baseAddress!, byteCount: piece.count)
+                count += piece.count
             }
+        }
+    }
+
+    /// Goes over the first bytes of a copy's own body, where they lie.
+    private func forEachPiece(
+        of copy: ShadowCopy, _ slices: UnsafeMutablePointer<Slice>, atMost count: Int,
+        _ take: (UnsafeRawBufferPointer) -> Void
+    ) {
+        let end = copy.headBytes + min(copy.bodyBytes, count)
+        var offset = 0
+        for index in 0..<copy.sliceCount where offset < end {
+            let slice = slices[index]
+            let first = max(offset, copy.headBytes)
+            let last = min(offset + Int(slice.count), end)
+            if first < last {
+                take(
+                    UnsafeRawBufferPointer(
+                        start: links[copy.link].pointer(slice) + (first - offset),
+                        count: last - first))
+            }
+            offset += Int(slice.count)
+        }
+    }
+
+    // MARK: Captures
+
+    /// Keeps of an answer's head, which lies in `answerHead`, what captures tell.
+    func captureHead(_ slot: Int, _ head: UnsafeRawBufferPointer) {
+        var flags: CaptureHead.Flags = []
+        var lines: [UInt8] = []
+        for index in 0..<answerHead.fields.count {
+            let field = answerHead.fields[index]
+            let name = field.name.bytes(in: head)
+            if CaptureFields.isKept(name) {
+                let line = field.line.bytes(in: head)
+                if lines.count + line.count <= VerdictLimits.captureFieldBytesMax { lines += line }
+            } else if field.known == .contentType {
+                let value = CopyRewrite.Name(bytes: field.value.bytes(in: head))
+                if value.hasPrefix("text/event-stream") { flags.insert(.isStreamed) }
+            } else if CopyRewrite.Name(bytes: name).equals("content-encoding") {
+                let value = CopyRewrite.Name(bytes: field.value.bytes(in: head))
+                if !value.equals("identity") { flags.insert(.isEncoded) }
+            }
+        }
+        exchanges.note(slot, fields: lines, flags: flags)
+    }
+
+    /// Keeps a piece of an answer's payload, where the judge is told of the copy.
+    func capture(_ slot: Int, _ bytes: UnsafeRawBufferPointer, _ range: Range<Int>) {
+        let connection = pool.connections[slot]
+        guard connection.pointee.copy.isCaptured, !range.isEmpty else { return }
+        exchanges.keep(
+            UnsafeRawBufferPointer(rebasing: bytes[range]), slot,
+            max: shadows[connection.pointee.shadow].captureBytesMax
+        ) {
+            let sinceNs = clock().nanoseconds(since: connection.pointee.copy.firstByte)
+            return UInt32(clamping: max(1, sinceNs / 1_000))
+        }
+    }
+
+    /// The answer is longer than `max_answer_bytes`.
+    func tooLong(_ slot: Int) {
+        guard pool.connections[slot].pointee.copy.isCaptured else { return }
+        exchanges.note(slot, flags: [.isTooLong, .answerCut])
+    }
+
+    /// Tells the judge of a copy that was sent. Where its ring is full the capture is counted as
+    /// dropped there.
+    func pushCapture(_ slot: Int, isWhole: Bool) {
+        let connection = pool.connections[slot]
+        let copy = connection.pointee.copy
+        guard let asked = copy.rewrite.asked else { return }
+        let exchange = exchanges[slot]
+        let bytesMax = shadows[connection.pointee.shadow].captureBytesMax
+        var head = CaptureHead(.shadow, pair: copy.pair, dialect: asked.dialect)
+        head.shadow = UInt16(truncatingIfNeeded: connection.pointee.shadow)
+        head.status = UInt16(truncatingIfNeeded: connection.pointee.answer.status)
+        head.firstByteUs = exchange.firstByteUs
+        head.flags = exchange.flags
+        if isWhole { head.flags.insert(.isWhole) }
+        let isOwn = copy.rewrite.isEdited
+        let requestBytes = min(isOwn ? exchange.body.count : copy.bodyBytes, bytesMax)
+        if requestBytes < copy.contentBytes { head.flags.insert(.requestCut) }
+        let byteCount = CaptureRecord.byteCount(
+            model: exchange.model.count, losses: exchange.losses.count,
+            fields: exchange.fields.count,
+            request: requestBytes, answer: exchange.answer.count)
+        _ = captures?.push(byteCount: byteCount) { memory in
+            var writer = CaptureWriter(memory, head)
+            exchange.model.withUnsafeBytes { writer.append($0, to: .model) }
+            exchange.losses.withUnsafeBytes { writer.append($0, to: .losses) }
+            exchange.fields.withUnsafeBytes { writer.append($0, to: .fields) }
+            if isOwn {
+                exchange.body.prefix(requestBytes).withUnsafeBytes {
+                    writer.append($0, to: .request)
+                }
+            } else {
+                forEachPiece(of: copy, pool.slices(slot), atMost: requestBytes) {
+                    writer.append($0, to: .request)
+                }
+            }
+            exchange.answer.withUnsafeBytes { writer.append($0, to: .answer) }
+            assert(writer.count == byteCount)
         }
     }
 }

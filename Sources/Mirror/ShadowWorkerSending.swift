@@ -48,7 +48,10 @@ extension ShadowWorker {
                 connection.pointee.copy.sentBytes += sent
                 if connection.pointee.copy.sentBytes == connection.pointee.copy.messageBytes {
                     connection.pointee.phase = .awaiting
-                    if connection.pointee.copy.rewrite.isEdited { exchanges.removeBody(slot) }
+                    if connection.pointee.copy.rewrite.isEdited {
+                        exchanges.bodyWasSent(
+                            slot, isCaptured: connection.pointee.copy.isCaptured)
+                    }
                     return
                 }
             case .wouldBlock: return

@@ -98,6 +98,8 @@ public struct CaptureHead: Equatable, Sendable {
         public static let answerCut = Flags(rawValue: 1 << 3)
         /// The answer is compressed: it cannot be read.
         public static let isEncoded = Flags(rawValue: 1 << 4)
+        /// The answer was longer than is read, and given up for it.
+        public static let isTooLong = Flags(rawValue: 1 << 5)
     }
 
     enum Place {

@@ -100,4 +100,25 @@ import Testing
         #expect(result.warnings.map(\.path) == ["providers.targets[1].base_url"])
         #expect(result.warnings.map(\.line) == [4])
     }
+
+    /// Every request of it would be dropped as unmapped.
+    @Test(arguments: [
+        ("", true), (", model_mapping: {gpt: claude}", false),
+        (", primary: claude", false), (", primary: site", false),
+    ])
+    func anotherAPIWithoutModels(_ keys: String, _ isWarned: Bool) {
+        let shadow = keys.contains("claude}") || !keys.contains("primary") ? "claude" : "gpt"
+        let text = """
+            providers:
+              targets:
+                - {id: gpt, provider: openai}
+                - {id: claude, provider: \(keys.contains("primary: claude") ? "openai" : "anthropic")}
+                - {id: site, base_url: "http://127.0.0.1:9002"}
+            traffic_mirror: {shadow: \(shadow)\(keys)}
+            """
+        let found = lint(text).warnings.filter {
+            $0.code == .neverMirrored && $0.message.contains("another API")
+        }
+        #expect(found.count == (isWarned ? 1 : 0))
+    }
 }

@@ -1,5 +1,6 @@
 import CLinux
 import CoreLoop
+import EventLog
 import Mirror
 import Synchronization
 import Testing
@@ -65,7 +66,7 @@ final class Rig {
         @discardableResult
         func push(
             head: String, body: [UInt8] = [], trailers: String = "", hasBody: Bool? = nil,
-            shadow: Int = 0, sliceBytes: Int = 8 << 10, now: Instant
+            shadow: Int = 0, pair: UInt64 = 0, sliceBytes: Int = 8 << 10, now: Instant
         ) -> UInt32 {
             let ticket = nextTicket
             nextTicket = (nextTicket + 1) % UInt32(Rig.ringDepth)
@@ -77,6 +78,7 @@ final class Rig {
             entry.trailerBytes = UInt32(trailers.utf8.count)
             entry.hasBody = hasBody ?? !body.isEmpty ? 1 : 0
             entry.sliceCount = UInt16(slices.count)
+            entry.pair = pair
             push(entry, slices)
             return ticket
         }
@@ -117,7 +119,8 @@ final class Rig {
     init(
         _ addresses: [[SocketAddress]], feeders feederCount: Int = 1, shadowProcesses: Int = 1,
         epoch: UInt64 = 1, readyEpoch: UInt64 = 1, pathPrefix: String = "",
-        provider: ProviderSettings? = nil, memoryBytes: Int = 256 << 20,
+        provider: ProviderSettings? = nil, captures: RecordRing? = nil,
+        memoryBytes: Int = 256 << 20,
         _ change: (inout ShadowSettings) -> Void = { _ in }
     ) throws {
         var settings: [ShadowSettings] = []
@@ -153,8 +156,8 @@ final class Rig {
         wakeFD = eventfd(0, Int32(EFD_NONBLOCK))
         worker = try ShadowWorker(
             process: 0, epoch: epoch, links: feeders.map(\.shadowLink), shadows: settings,
-            targets: targets, caps: caps, board: board, memoryBytes: memoryBytes, wakeFD: wakeFD,
-            now: now, seed: 1)
+            targets: targets, caps: caps, board: board, captures: captures,
+            memoryBytes: memoryBytes, wakeFD: wakeFD, now: now, seed: 1)
     }
 
     deinit { close(wakeFD) }
@@ -166,10 +169,11 @@ final class Rig {
     @discardableResult
     func push(
         _ head: String = Rig.get, body: [UInt8] = [], trailers: String = "", hasBody: Bool? = nil,
-        shadow: Int = 0, sliceBytes: Int = 8 << 10, feeder: Int = 0
+        shadow: Int = 0, pair: UInt64 = 0, sliceBytes: Int = 8 << 10, feeder: Int = 0
     ) -> UInt32 {
         feeders[feeder].push(
             head: head, body: body, trailers: trailers, hasBody: hasBody, shadow: shadow,
+            pair: pair,
             sliceBytes: sliceBytes, now: now)
     }
 

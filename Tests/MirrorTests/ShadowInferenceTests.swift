@@ -21,7 +21,11 @@ import Upstream
         try Rig(
             [[server.address]], pathPrefix: pathPrefix, provider: Self.provider(dialect),
             memoryBytes: memoryBytes
-        ) { $0.modelMapping = models }
+        ) {
+            $0.modelMapping = models
+            // Beside a key of its own no other goes, whatever the settings say.
+            $0.allowFields = ["authorization", "x-api-key"]
+        }
     }
 
     private static func head(
@@ -60,6 +64,8 @@ import Upstream
         "Authorization: Bearer users", "Content-Type: application/json; charset=utf-8",
         "Accept-Encoding: gzip, br", "OpenAI-Organization: org-1", "X-Stainless-Lang: python",
         "Content-Digest: sha-256=:AA==:", "User-Agent: sdk/1", "X-Request-Id: r1",
+        "X-Forwarded-For: 10.1.2.3", "Forwarded: for=10.1.2.3", "X-Forwarded-Host: 10.1.2.3",
+        "X_Api_Key: users",
     ]
 
     @Test func chatAtAnAnthropicShadow() throws {
@@ -81,7 +87,9 @@ import Upstream
                 "User-Agent: sdk/1", "X-Request-Id: r1", "X-Umbra-Shadow: true",
             ]))
         let text = lines.joined(separator: "\n").lowercased()
-        for gone in ["users", "gzip", "openai", "stainless", "digest", "charset", "api-version"] {
+        for gone in [
+            "users", "10.1.2.3", "gzip", "openai", "stainless", "digest", "charset", "api-version",
+        ] {
             #expect(!text.contains(gone), "\(gone)")
         }
         let root = try json(content)
