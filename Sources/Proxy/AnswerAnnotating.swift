@@ -16,7 +16,8 @@ extension ProxyWorker {
         let member = forwarding.annotation(ofRoute: Int(clients[client].pointee.route))
         guard answerHead.status == 200, upstreams[slot].pointee.largeHead < 0,
             headBytes > member.count + ProxyLimits.chunkLineBytesMax,
-            isPlainJSON(bytes.baseAddress!)
+            hasContentType("application/json", bytes.baseAddress!),
+            !isCompressed(bytes.baseAddress!)
         else { return .nowhere }
         let body = bytes[headBytes...]
         switch answerHead.framing {
@@ -71,21 +72,23 @@ extension ProxyWorker {
         return nil
     }
 
-    /// Whether the answer is JSON, and not compressed.
-    private func isPlainJSON(_ bytes: UnsafeRawPointer) -> Bool {
-        let type: StaticString = "application/json"
+    /// Whether the answer's media type begins with `type`.
+    func hasContentType(_ type: StaticString, _ bytes: UnsafeRawPointer) -> Bool {
         guard let place = answerHead.fields.first(.contentType) else { return false }
         let value = answerHead.fields[place].value
-        guard Int(value.count) >= type.utf8CodeUnitCount,
-            strncasecmp(bytes + value.start, type.utf8Start, type.utf8CodeUnitCount) == 0
-        else { return false }
+        return Int(value.count) >= type.utf8CodeUnitCount
+            && strncasecmp(bytes + value.start, type.utf8Start, type.utf8CodeUnitCount) == 0
+    }
+
+    /// Whether the answer is packed in a way that hides what it says.
+    func isCompressed(_ bytes: UnsafeRawPointer) -> Bool {
         for index in 0..<answerHead.fields.count {
             let name = answerHead.fields[index].name
             if ProviderFields.isName(bytes + name.start, Int(name.count), "content-encoding") {
-                return false
+                return true
             }
         }
-        return true
+        return false
     }
 
     /// Puts the member in front of the byte at `place`, counted from `base`, and gives back where

@@ -37,7 +37,7 @@ extension ProxyWorker {
             rounds += 1
             let isDirect =
                 upstream.pointee.flags.contains(.answerBegun)
-                && upstream.pointee.framing != .chunked
+                && upstream.pointee.framing.isPlain
                 && upstream.pointee.inEnd == upstream.pointee.inStart
             guard isDirect ? passAnswerDirectly(slot, client) : fillAnswer(slot) else { return }
         }
@@ -139,6 +139,7 @@ extension ProxyWorker {
             if endRechunked(slot) { finishAnswer(slot) }
             return
         }
+        if translatedEnded(slot, isClean: isClean) { return }
         upstreamFailed(slot, .upstreamReset)
     }
 
@@ -166,7 +167,12 @@ extension ProxyWorker {
         case .complete(let headBytes):
             upstream.pointee.seen = 0
             if answerHead.isInterim { return passInterim(slot, client, base, headBytes) }
-            if clients[client].pointee.flags.contains(.annotated) {
+            let flags = clients[client].pointee.flags
+            if !flags.isDisjoint(with: [.annotated, .translated]) {
+                if flags.contains(.translated) {
+                    return judgeAnswer(slot, client)
+                        && beginTranslated(slot, client, base, headBytes)
+                }
                 annotationPlace = findAnnotationPlace(slot, client, bytes, headBytes: headBytes)
                 // The head tells the length: it waits until that is known.
                 if annotationPlace == .unknown { return false }
@@ -221,7 +227,7 @@ extension ProxyWorker {
     }
 
     /// Takes a head off the input. False where what lies behind it has no room.
-    private func consumeAnswer(_ slot: Int, _ count: Int) -> Bool {
+    func consumeAnswer(_ slot: Int, _ count: Int) -> Bool {
         let upstream = upstreams[slot]
         upstream.pointee.inStart += UInt32(count)
         let rest = Int(upstream.pointee.inEnd - upstream.pointee.inStart)
@@ -244,7 +250,7 @@ extension ProxyWorker {
 
     /// Writes an answer's head into a block of its own; nil where it does not fit or no block is
     /// left.
-    private func writeAnswerHead(
+    func writeAnswerHead(
         _ base: UnsafeMutableRawPointer, _ headBytes: Int, _ form: Forwarding.AnswerForm
     ) -> Slice? {
         let block = blocks.take()
@@ -350,6 +356,7 @@ extension ProxyWorker {
         let there = Int(upstream.pointee.inEnd - upstream.pointee.inStart)
         switch upstream.pointee.framing {
         case .none: isWhole = true
+        case .translated: return passTranslated(slot, client)
         case .length, .untilClose:
             let isLength = upstream.pointee.framing == .length
             let count = isLength ? Int(min(UInt64(there), upstream.pointee.bodyLeft)) : there
@@ -509,48 +516,5 @@ extension ProxyWorker {
         let isSent = sendToClient(client)
         releaseMade(relay)
         return isSent
-    }
-
-    // MARK: Upgrade
-
-    /// The upstream switches protocols: from here on bytes pass both ways (RFC 9110 §7.8).
-    private func beginTunnel(
-        _ slot: Int, _ client: Int, _ base: UnsafeMutableRawPointer, _ headBytes: Int
-    ) -> Bool {
-        let upstream = upstreams[slot]
-        guard answerHead.isUpgrade,
-            clients[client].pointee.flags.isSuperset(of: [.wantsUpgrade, .requestRead])
-        else {
-            upstreamFailed(slot, .upstreamMalformed)
-            return false
-        }
-        guard let head = writeAnswerHead(base, headBytes, Forwarding.AnswerForm(isUpgrade: true))
-        else {
-            upstreamFailed(slot, .upstreamMalformed)
-            return false
-        }
-        counters.add(.tunnelsOpened)
-        counters[.tunnelsOpen].add()
-        clients[client].pointee.status = 101
-        clients[client].pointee.flags.formUnion([.answerBegun, .closeAfter])
-        upstream.pointee.flags.insert(.answerBegun)
-        clients[client].pointee.state = .tunnel
-        upstream.pointee.state = .tunnel
-        upstream.pointee.inStart += UInt32(headBytes)
-        batch.add(head, blocks)
-        let rest = upstream.pointee.inEnd - upstream.pointee.inStart
-        if rest > 0 {
-            batch.add(
-                Slice(
-                    slot: upstream.pointee.inSlot, offset: Int(upstream.pointee.inStart),
-                    count: Int(rest)), blocks)
-        }
-        let isSent = sendToClient(client)
-        blocks.release(head.slot)
-        guard isSent else { return false }
-        releaseUpstreamInput(slot)
-        clients[client].pointee.flags.insert(.readReady)
-        pumpTunnel(client)
-        return false
     }
 }

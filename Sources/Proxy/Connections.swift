@@ -60,6 +60,8 @@ struct ClientFlags: OptionSet, BitwiseCopyable {
     static let held = ClientFlags(rawValue: 1 << 22)
     /// The client of an LLM target speaks Anthropic's language: it gets faults in it.
     static let speaksMessages = ClientFlags(rawValue: 1 << 23)
+    /// The target speaks another language.
+    static let translated = ClientFlags(rawValue: 1 << 24)
 }
 
 /// One client's connection and the exchange on it. Requests of one connection are served one
@@ -194,4 +196,11 @@ struct UpstreamConnection {
 }
 
 /// How the end of an answer is found.
-enum AnswerFraming: UInt8 { case none, length, chunked, untilClose }
+enum AnswerFraming: UInt8 {
+    case none, length, untilClose, chunked
+    /// The gateway makes the client's answer itself: see `TranslatedAnswer`.
+    case translated
+
+    /// Whether bytes may go from socket to socket without a look at them.
+    @inline(__always) var isPlain: Bool { rawValue < Self.chunked.rawValue }
+}

@@ -206,7 +206,8 @@ extension ProxyWorker {
             var writer = HeadWriter(scratch)
             GatewayAnswer.write(
                 fault, isHead: isHead, closes: closes, secureEntry: client.pointee.secureEntry,
-                wallMs: wallMs, forwarding, &writer)
+                speaksMessages: client.pointee.flags.contains(.speaksMessages), wallMs: wallMs,
+                forwarding, &writer)
             return sendMade(slot, writer.written)
         }
         if isSent { finishExchange(slot) }

@@ -1,5 +1,6 @@
 import CoreLoop
 import HTTP
+import Providers
 import TLS
 import Upstream
 
@@ -114,6 +115,11 @@ final class Forwarding {
     func annotation(ofRoute route: Int) -> UnsafeRawBufferPointer {
         targets[routeTargets[route]].provider?.annotation.buffer
             ?? UnsafeRawBufferPointer(start: nil, count: 0)
+    }
+
+    /// What the route's target wants of translated requests.
+    func translation(ofRoute route: Int) -> TranslationSettings {
+        targets[routeTargets[route]].provider?.translation ?? TranslationSettings()
     }
 
     // MARK: Requests
@@ -242,9 +248,18 @@ final class Forwarding {
     }
 
     func writeRequestID(_ writer: inout HeadWriter) {
-        writer.append("X-Request-Id: ")
+        makeID()
+        writeMadeID(&writer)
+    }
+
+    func makeID() {
         madeID.pointee = UUIDv7.make(
             milliseconds: WallClock.milliseconds(), random.pointee.next(), random.pointee.next())
+    }
+
+    /// Appends a field with the X-Request-Id that was made last.
+    func writeMadeID(_ writer: inout HeadWriter) {
+        writer.append("X-Request-Id: ")
         appendMadeID(to: &writer)
         writer.append("\r\n")
     }

@@ -77,6 +77,18 @@ enum GatewayFault: Equatable {
         }
     }
 
+    /// The `type` of the error object, as a messages API tells it.
+    var messagesType: StaticString {
+        switch status {
+        case 404: "not_found_error"
+        case 408, 504: "timeout_error"
+        case 413: "request_too_large"
+        case 503: self == .keyMissing ? "api_error" : "overloaded_error"
+        case 500...: "api_error"
+        default: "invalid_request_error"
+        }
+    }
+
     /// The `type` of the error object.
     var type: StaticString {
         switch status {
@@ -88,13 +100,14 @@ enum GatewayFault: Equatable {
 }
 
 /// Answers that the gateway makes itself: a status and a JSON object `{"error": {type, message,
-/// code}}`.
+/// code}}`, which for clients of a messages API has a `type` beside `error`.
 enum GatewayAnswer {
     /// The longest answer; a block of 4 KiB holds it.
     static let bytesMax = 1_024
 
     static func write(
-        _ fault: GatewayFault, isHead: Bool, closes: Bool, secureEntry: Int = -1, wallMs: UInt64,
+        _ fault: GatewayFault, isHead: Bool, closes: Bool, secureEntry: Int = -1,
+        speaksMessages: Bool = false, wallMs: UInt64,
         _ forwarding: Forwarding, _ writer: inout HeadWriter
     ) {
         writer.append("HTTP/1.1 ")
@@ -109,11 +122,14 @@ enum GatewayAnswer {
         }
         if fault.status == 503 { writer.append("Retry-After: 1\r\n") }
         writer.append("Content-Type: application/json\r\nContent-Length: ")
-        writer.append(decimal: UInt64(bodyBytes(fault)))
+        let type = speaksMessages ? fault.messagesType : fault.type
+        let opening: StaticString = speaksMessages ? "{\"type\": \"error\", " : "{"
+        writer.append(decimal: UInt64(bodyBytes(fault, opening, type)))
         writer.append(closes ? "\r\nConnection: close\r\n\r\n" : "\r\n\r\n")
         if isHead { return }
-        writer.append("{\"error\": {\"type\": \"")
-        writer.append(fault.type)
+        writer.append(opening)
+        writer.append("\"error\": {\"type\": \"")
+        writer.append(type)
         writer.append("\", \"message\": \"")
         writer.append(fault.text)
         writer.append("\", \"code\": \"")
@@ -121,9 +137,11 @@ enum GatewayAnswer {
         writer.append("\"}}\n")
     }
 
-    private static func bodyBytes(_ fault: GatewayFault) -> Int {
+    private static func bodyBytes(
+        _ fault: GatewayFault, _ opening: StaticString, _ type: StaticString
+    ) -> Int {
         // The length of the literals in `write`; a test compares it with what is written.
-        20 + 15 + 12 + 4 + fault.type.utf8CodeUnitCount + fault.text.utf8CodeUnitCount
-            + fault.code.utf8CodeUnitCount
+        opening.utf8CodeUnitCount + 19 + 15 + 12 + 4 + type.utf8CodeUnitCount
+            + fault.text.utf8CodeUnitCount + fault.code.utf8CodeUnitCount
     }
 }

@@ -27,6 +27,8 @@ final class HeldRequest {
     private(set) var byteCount = 0
     private var contiguous: [UInt8]?
     private var reading: Result<JSONDocument, JSONFault>?
+    /// The way back of a translated request that was sent.
+    var answer: TranslatedAnswer?
 
     init(head: [UInt8], dialect: Dialect) {
         self.head = head
@@ -90,7 +92,8 @@ final class HeldRequest {
     func document(_ blocks: borrowing BlockPool) throws(JSONFault) -> JSONDocument {
         if let reading { return try reading.get() }
         do throws(JSONFault) {
-            let document = try JSONDocument(bytes(blocks))
+            let document = try JSONDocument(
+                bytes(blocks), valuesMax: ProxyLimits.heldValuesMax)
             reading = .success(document)
             return document
         } catch {

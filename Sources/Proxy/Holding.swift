@@ -13,6 +13,7 @@ extension ProxyWorker {
         var flags: ClientFlags = []
         if ask.dialect == .anthropic { flags.insert(.speaksMessages) }
         if ask.isAnnotated { flags.insert(.annotated) }
+        if ask.isTranslated { flags.formUnion([.held, .translated]) }
         if ask.isInference, onHeld != nil { flags.insert(.held) }
         clients[slot].pointee.flags.formUnion(flags)
     }
@@ -142,7 +143,22 @@ extension ProxyWorker {
     private func sendHeld(_ slot: Int, _ held: HeldRequest, _ bytes: UnsafeRawPointer) {
         let client = clients[slot]
         let route = Int(client.pointee.route)
-        guard let headSlices = writeHeldHead(slot, bytes, route: route, bodyBytes: held.byteCount)
+        var body = held.body
+        let isTranslated = client.pointee.flags.contains(.translated)
+        if isTranslated {
+            switch translate(slot, held) {
+            case .success(let made): body = made
+            case .failure(let fault):
+                refuse(slot, held, fault)
+                return
+            }
+        }
+        defer { if isTranslated { for slice in body { blocks.release(slice.slot) } } }
+        let lines = forwarding.beginHeldRequest(requestHead, bytes, peer: client.pointee.peer)
+        let bodyBytes = body.reduce(0) { $0 + Int($1.count) }
+        guard
+            let headSlices = writeHeldHead(
+                bytes, route: route, lines, bodyBytes: bodyBytes, isTranslated: isTranslated)
         else {
             gatewayAnswer(slot, .noMemory)
             return
@@ -159,8 +175,9 @@ extension ProxyWorker {
         client.pointee.upstream = Int32(upstream)
         upstreams[upstream].pointee.client = Int32(slot)
         for place in 0..<headSlices { batch.add(headParts[place], blocks) }
-        send(held.body, to: upstream, slot)
-        mirror(slot, held, bytes, route: route, headSlices: headSlices)
+        send(body, to: upstream, slot)
+        mirror(
+            slot, held, bytes, route: route, lines, primaryHead: isTranslated ? 0 : headSlices)
         releaseHead(headSlices)
         held.release(blocks)
         afterRequestBytes(slot)
@@ -175,28 +192,77 @@ extension ProxyWorker {
         _ = sendToUpstream(upstream)
     }
 
-    /// Lets the mirror choose a held request, and lends it what was sent.
+    /// Lets the mirror choose a held request, and lends it what the client sent, after policies:
+    /// in the client's language, whatever the primary's is. The first `primaryHead` of `headParts`
+    /// are the head that the primary got; 0 where that is in another language.
     private func mirror(
-        _ slot: Int, _ held: HeldRequest, _ bytes: UnsafeRawPointer, route: Int, headSlices: Int
+        _ slot: Int, _ held: HeldRequest, _ bytes: UnsafeRawPointer, route: Int,
+        _ lines: Forwarding.HeldLines, primaryHead: Int
     ) {
-        let client = clients[slot]
         guard let tap else { return }
-        let id = beginCapture(
-            slot, bytes, route: route, bodyBytes: UInt64(held.byteCount), tap)
+        let id = beginCapture(slot, bytes, route: route, bodyBytes: UInt64(held.byteCount), tap)
         guard id != MirrorTap.none else { return }
-        for place in 0..<headSlices {
-            guard tap.append(headParts[place], .head, to: id, blocks, slices) else { return }
+        var parts = [Slice]()
+        for place in 0..<primaryHead { parts.append(headParts[place]) }
+        if primaryHead == 0 {
+            // The primary's head was sent and is released by its caller, from `headParts`.
+            guard let made = writeCopiedHead(bytes, route: route, lines, held.byteCount) else {
+                tap.abandon(id, .captureLimit, blocks, slices)
+                return
+            }
+            parts = made
+        }
+        defer { if primaryHead == 0 { for part in parts { blocks.release(part.slot) } } }
+        for part in parts {
+            guard tap.append(part, .head, to: id, blocks, slices) else { return }
         }
         for slice in held.body {
             guard tap.append(slice, .body, to: id, blocks, slices) else { return }
         }
-        client.pointee.capture = id
+        clients[slot].pointee.capture = id
+    }
+
+    /// The head of a mirrored request as it would go to a target of the client's language.
+    private func writeCopiedHead(
+        _ bytes: UnsafeRawPointer, route: Int, _ lines: Forwarding.HeldLines, _ bodyBytes: Int
+    ) -> [Slice]? {
+        let buffer = largeHeads.take()
+        guard buffer >= 0 else { return nil }
+        defer { largeHeads.giveBack(buffer) }
+        var writer = HeadWriter(
+            UnsafeMutableRawBufferPointer(
+                start: largeHeads.pointer(buffer), count: largeHeads.byteCount))
+        forwarding.writeHeldRequest(
+            requestHead, bytes, route: route, lines, bodyBytes: bodyBytes, isTranslated: false,
+            into: &writer)
+        return writer.overflowed ? nil : makeBlocks(of: writer.written)
+    }
+
+    /// Bytes copied into fresh blocks, whose references are the caller's; nil where there are not
+    /// enough.
+    func makeBlocks(of bytes: UnsafeRawBufferPointer) -> [Slice]? {
+        var made: [Slice] = []
+        var offset = 0
+        while offset < bytes.count {
+            let block = blocks.take()
+            guard block != BlockPool.none else {
+                for slice in made { blocks.release(slice.slot) }
+                counters.add(.blocksExhausted)
+                return nil
+            }
+            let count = min(blockBytes, bytes.count - offset)
+            blocks.pointer(block).copyMemory(from: bytes.baseAddress! + offset, byteCount: count)
+            made.append(Slice(slot: block, offset: 0, count: count))
+            offset += count
+        }
+        return made
     }
 
     /// Writes the head of a held request into blocks, listed in `headParts`. Returns how many; nil
     /// where there are not enough.
     private func writeHeldHead(
-        _ slot: Int, _ bytes: UnsafeRawPointer, route: Int, bodyBytes: Int
+        _ bytes: UnsafeRawPointer, route: Int, _ lines: Forwarding.HeldLines, bodyBytes: Int,
+        isTranslated: Bool
     ) -> Int? {
         let buffer = largeHeads.take()
         guard buffer >= 0 else { return nil }
@@ -205,81 +271,16 @@ extension ProxyWorker {
             UnsafeMutableRawBufferPointer(
                 start: largeHeads.pointer(buffer), count: largeHeads.byteCount))
         forwarding.writeHeldRequest(
-            requestHead, bytes, route: route, peer: clients[slot].pointee.peer,
-            bodyBytes: bodyBytes, into: &writer)
+            requestHead, bytes, route: route, lines, bodyBytes: bodyBytes,
+            isTranslated: isTranslated, into: &writer)
         return writer.overflowed ? nil : spread(writer.written)
     }
 
     /// The exchange is over: lets go of what was held.
     func releaseHeld(_ slot: Int) {
-        heldRequests[slot]?.release(blocks)
+        guard let held = heldRequests[slot] else { return }
+        held.release(blocks)
+        translatedBytes -= held.answer?.kept.count ?? 0
         heldRequests[slot] = nil
-    }
-
-    // MARK: Answers made here
-
-    /// Answers with a JSON object that is the client's own fault, whatever its size.
-    func answer(_ slot: Int, status: Int, _ body: [UInt8]) {
-        let client = clients[slot]
-        let closes = client.pointee.flags.contains(.closeAfter)
-        client.pointee.status = UInt16(truncatingIfNeeded: status)
-        client.pointee.flags.insert(.answerBegun)
-        counters.add(.gatewayAnswers)
-        let isSent = withUnsafeTemporaryAllocation(byteCount: GatewayAnswer.bytesMax, alignment: 16)
-        { scratch in
-            var writer = HeadWriter(scratch)
-            writer.append("HTTP/1.1 ")
-            writer.append(decimal: UInt64(status))
-            writer.append(byte: 0x20)
-            writer.append(ReasonPhrase.text(status))
-            writer.append("\r\n")
-            forwarding.writeDate(wallMs, &writer)
-            forwarding.writePolicy(secureEntry: client.pointee.secureEntry, &writer)
-            // The SDKs send a 409 again unless they are told that it will not help.
-            writer.append("Content-Type: application/json\r\nx-should-retry: false\r\n")
-            writer.append("Content-Length: ")
-            writer.append(decimal: UInt64(body.count))
-            writer.append(closes ? "\r\nConnection: close\r\n\r\n" : "\r\n\r\n")
-            return body.withUnsafeBytes { sendMade(slot, head: writer.written, $0) }
-        }
-        if isSent { finishExchange(slot) }
-    }
-
-    /// Sends a head and a body that were made here, through blocks. False where the connection
-    /// closed. The head is shorter than a block.
-    func sendMade(_ slot: Int, head: UnsafeRawBufferPointer, _ body: UnsafeRawBufferPointer) -> Bool
-    {
-        var offset = -head.count
-        var parts = 0
-        repeat {
-            let block = blocks.take()
-            guard block != BlockPool.none else {
-                batch.removeAll()
-                releaseHead(parts)
-                counters.add(.blocksExhausted)
-                cutOff(slot)
-                return false
-            }
-            let memory = UnsafeMutableRawBufferPointer(
-                start: blocks.pointer(block), count: blockBytes)
-            var writer = HeadWriter(memory)
-            if offset < 0 {
-                writer.append(head)
-                offset = 0
-            }
-            let count = min(blockBytes - writer.count, body.count - offset)
-            writer.append(UnsafeRawBufferPointer(rebasing: body[offset..<offset + count]))
-            offset += count
-            headParts[parts] = Slice(slot: block, offset: 0, count: writer.count)
-            batch.add(headParts[parts], blocks)
-            parts += 1
-            if batch.isFull || offset == body.count {
-                let isSent = sendToClient(slot)
-                releaseHead(parts)
-                parts = 0
-                guard isSent else { return false }
-            }
-        } while offset < body.count
-        return true
     }
 }

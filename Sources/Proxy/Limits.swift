@@ -28,9 +28,20 @@ public enum ProxyLimits {
     /// Body bytes of a request that is held until it is whole, for policies or translation: 413
     /// beyond them.
     public static let heldBodyBytesMax = 10 << 20
+    /// JSON values of a held request, names of members included: reading a million takes long
+    /// enough for the worker's other clients to notice. A call for embeddings has 300,000 at most.
+    static let heldValuesMax = 1 << 19
     /// Share of the blocks (one of so many) that held requests leave to everything else: 503 beyond
     /// them.
     public static let heldReserveShare = 4
+    /// Bytes of an answer that is translated when it is whole, and of all of them in one worker:
+    /// 502 and 503 beyond them.
+    public static let translatedAnswerBytesMax = 10 << 20
+    public static let translatedBytesMax = 64 << 20
+    /// Field lines of a target's answer that its client gets in its own language.
+    static let translatedFieldBytesMax = 2_048
+    /// How long the end of a target's framing is waited for once its stream is over.
+    static let translatedEndMs = 1_000
     /// Interim answers (1xx) to one request; more are a 502.
     public static let interimAnswersMax = 16
     /// Bytes and milliseconds of a refused request that are read and thrown away before the close,

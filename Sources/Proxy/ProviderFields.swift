@@ -9,6 +9,8 @@ struct ProviderFields {
     let hostLine: PreparedBytes
     /// The API that the target speaks.
     let dialect: Dialect
+    /// What its API wants of translated requests.
+    let translation: TranslationSettings
     /// The line with the target's key; empty where the client's own passes.
     let keyLine: PreparedBytes
     /// The member that chat answers get; empty for none.
@@ -20,6 +22,9 @@ struct ProviderFields {
     init?(_ target: TargetSettings) {
         guard let provider = target.provider else { return nil }
         dialect = provider.dialect
+        var translation = TranslationSettings()
+        translation.maxTokens = provider.maxTokens
+        self.translation = translation
         hostLine = PreparedBytes("Host: \(target.plainAuthority)\r\n")
         keyLine = PreparedBytes(provider.keyLine)
         annotation = PreparedBytes(
@@ -29,7 +34,7 @@ struct ProviderFields {
 
     /// Cookies are for the gateway's own name, and where a client comes from is not the provider's
     /// to know.
-    private static let leftOut =
+    static let leftOut =
         FieldName.host.bit | FieldName.cookie.bit | FieldName.forwarded.bit
         | FieldName.xForwardedFor.bit | FieldName.xForwardedProto.bit
         | FieldName.xForwardedHost.bit
@@ -58,7 +63,7 @@ struct ProviderFields {
     }
 
     /// Whether a field's name is one that providers read a key from, `_` read as `-`.
-    private static func carriesKey(_ start: UnsafeRawPointer, _ count: Int) -> Bool {
+    static func carriesKey(_ start: UnsafeRawPointer, _ count: Int) -> Bool {
         let names: [StaticString] = ["x-api-key", "api-key", "x-goog-api-key", "authorization"]
         return names.contains { isName(start, count, $0) }
     }
@@ -77,21 +82,23 @@ struct ProviderFields {
 
     /// Whether a request is a chat whose answer gets the member.
     func annotates(_ head: RequestHead, _ bytes: UnsafeRawPointer) -> Bool {
-        annotation.count > 0 && head.method == .post && ProviderAsk.path(head, bytes).api == .chat
+        annotation.count > 0 && head.method == .post && Inference(head, bytes) == .chat
     }
 
     /// What a request asks of the target.
     func ask(_ head: RequestHead, _ bytes: UnsafeRawPointer) -> ProviderAsk {
-        let api = ProviderAsk.path(head, bytes).api
+        let inference = Inference(head, bytes)
         let isPost = head.method == .post
         var ask = ProviderAsk(dialect: dialect)
-        switch api {
-        case .chat, .otherOfOpenAI: ask.dialect = .openAI
-        case .messages: ask.dialect = .anthropic
-        case nil: if Self.namesVersion(head.fields, bytes) { ask.dialect = .anthropic }
+        if let inference {
+            ask.dialect = inference.dialect
+        } else if Self.namesVersion(head.fields, bytes) {
+            ask.dialect = .anthropic
         }
-        ask.isInference = isPost && api != nil
-        ask.isAnnotated = isPost && api == .chat && annotation.count > 0
+        ask.isInference = isPost && inference != nil
+        ask.isTranslated =
+            isPost && inference?.counterpart != nil && inference?.dialect != dialect
+        ask.isAnnotated = isPost && inference == .chat && annotation.count > 0
         return ask
     }
 
@@ -109,35 +116,21 @@ struct ProviderFields {
 
 /// What a request asks of an LLM target.
 struct ProviderAsk {
-    /// The APIs whose requests make a model work, by the end of their paths: a base path may stand
-    /// before it.
-    enum API { case chat, messages, otherOfOpenAI }
-
     /// The language that the client speaks.
     var dialect: Dialect
     /// Its body is a prompt or the like: what policies read.
     var isInference = false
+    /// The target speaks another language, into which it can be translated.
+    var isTranslated = false
     /// Its answer is to tell who gave it.
     var isAnnotated = false
+}
 
-    /// The API that a request's path names, and the path's bytes before that name.
-    static func path(_ head: RequestHead, _ bytes: UnsafeRawPointer) -> (api: API?, before: Int) {
-        let path = UnsafeRawBufferPointer(
-            start: bytes + head.path.start, count: Int(head.path.count))
-        let plain = path.prefix { $0 != UInt8(ascii: "?") }
-        func ends(_ end: StaticString) -> Bool {
-            let count = end.utf8CodeUnitCount
-            return plain.count >= count
-                && plain.suffix(count).elementsEqual(
-                    UnsafeBufferPointer(start: end.utf8Start, count: count))
-        }
-        let chat: StaticString = "/chat/completions"
-        if ends(chat) { return (.chat, plain.count - chat.utf8CodeUnitCount) }
-        let messages: StaticString = "/messages"
-        if ends(messages) { return (.messages, plain.count - messages.utf8CodeUnitCount) }
-        if ends("/completions") || ends("/responses") || ends("/embeddings") {
-            return (.otherOfOpenAI, plain.count)
-        }
-        return (nil, plain.count)
+extension Inference {
+    /// What the path of a parsed head asks for.
+    init?(_ head: RequestHead, _ bytes: UnsafeRawPointer) {
+        self.init(
+            path: UnsafeRawBufferPointer(
+                start: bytes + head.path.start, count: Int(head.path.count)))
     }
 }

@@ -56,6 +56,8 @@ public final class ProxyWorker {
     /// By the client's slot: its request where that is held. No room where no target is a provider.
     let heldRequests: UnsafeMutablePointer<HeldRequest?>
     private let heldCapacity: Int
+    /// Bytes of answers that are kept until they are whole.
+    var translatedBytes = 0
     /// What policies say of each whole request to an LLM target; nil where there are none, and
     /// nothing is held for them.
     var onHeld: ((_ slot: Int, _ request: HeldRequest) -> HeldVerdict)?

@@ -224,6 +224,47 @@ extension ProxyWorker {
 
     // MARK: Tunnels
 
+    /// The upstream switches protocols: from here on bytes pass both ways (RFC 9110 §7.8).
+    func beginTunnel(
+        _ slot: Int, _ client: Int, _ base: UnsafeMutableRawPointer, _ headBytes: Int
+    ) -> Bool {
+        let upstream = upstreams[slot]
+        guard answerHead.isUpgrade,
+            clients[client].pointee.flags.isSuperset(of: [.wantsUpgrade, .requestRead])
+        else {
+            upstreamFailed(slot, .upstreamMalformed)
+            return false
+        }
+        guard let head = writeAnswerHead(base, headBytes, Forwarding.AnswerForm(isUpgrade: true))
+        else {
+            upstreamFailed(slot, .upstreamMalformed)
+            return false
+        }
+        counters.add(.tunnelsOpened)
+        counters[.tunnelsOpen].add()
+        clients[client].pointee.status = 101
+        clients[client].pointee.flags.formUnion([.answerBegun, .closeAfter])
+        upstream.pointee.flags.insert(.answerBegun)
+        clients[client].pointee.state = .tunnel
+        upstream.pointee.state = .tunnel
+        upstream.pointee.inStart += UInt32(headBytes)
+        batch.add(head, blocks)
+        let rest = upstream.pointee.inEnd - upstream.pointee.inStart
+        if rest > 0 {
+            batch.add(
+                Slice(
+                    slot: upstream.pointee.inSlot, offset: Int(upstream.pointee.inStart),
+                    count: Int(rest)), blocks)
+        }
+        let isSent = sendToClient(client)
+        blocks.release(head.slot)
+        guard isSent else { return false }
+        releaseUpstreamInput(slot)
+        clients[client].pointee.flags.insert(.readReady)
+        pumpTunnel(client)
+        return false
+    }
+
     /// Moves bytes both ways between a client and an upstream after 101.
     func pumpTunnel(_ slot: Int) {
         let client = clients[slot]

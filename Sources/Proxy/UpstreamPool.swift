@@ -438,6 +438,10 @@ extension ProxyWorker {
                 closeUpstream(slot)
                 return
             }
+            let isTranslated =
+                upstream.pointee.framing == .translated
+                && upstream.pointee.flags.contains(.answerBegun)
+            if isTranslated, translatedTimedOut(slot, client) { return }
             if upstream.pointee.state == .active,
                 !clients[client].pointee.flags.contains(.requestRead)
             {
@@ -448,7 +452,11 @@ extension ProxyWorker {
             counters.add(.timeoutsAnswer)
             noteFailure(
                 Int(upstream.pointee.endpoint), of: Int(upstream.pointee.target), .timeout)
-            if upstream.pointee.flags.contains(.answerBegun) || upstream.pointee.state == .tunnel {
+            if isTranslated {
+                failTranslated(slot, client, .upstreamTimeout)
+            } else if upstream.pointee.flags.contains(.answerBegun)
+                || upstream.pointee.state == .tunnel
+            {
                 cutOff(client)
             } else if !tryElsewhere(slot, .timeout) {
                 gatewayAnswer(client, .upstreamTimeout)
@@ -471,7 +479,11 @@ extension ProxyWorker {
         if upstream.pointee.flags.contains(.answerBegun) {
             counters.add(.upstreamFaults)
             if isTheirs { noteFailure(endpoint, of: target, .reset) }
-            cutOff(client)
+            if upstream.pointee.framing == .translated {
+                failTranslated(slot, client, fault)
+            } else {
+                cutOff(client)
+            }
             return
         }
         // A connection that lay idle and turned out dead says nothing of the endpoint, and costs no

@@ -40,6 +40,24 @@ import Testing
     }
 
     @Test(arguments: faults)
+    func clientsOfMessagesGetThemInTheirForm(_ fault: GatewayFault) throws {
+        let forwarding = Forwarding(.plain(), seed: 1)
+        let text = written(capacity: GatewayAnswer.bytesMax) {
+            GatewayAnswer.write(
+                fault, isHead: false, closes: false, speaksMessages: true,
+                wallMs: 784_111_777_000, forwarding, &$0)
+        }
+        let end = try #require(text.range(of: "\r\n\r\n"))
+        let body = text[end.upperBound...]
+        #expect(text.contains("\r\nContent-Length: \(body.utf8.count)\r\n"))
+        let json = try JSONSerialization.jsonObject(with: Data(body.utf8)) as? [String: Any]
+        #expect(json?["type"] as? String == "error")
+        let error = try #require(json?["error"] as? [String: String])
+        #expect(error["type"]?.hasSuffix("_error") == true || error["type"] == "request_too_large")
+        #expect(error["code"] == "\(fault.code)" && error["message"] == "\(fault.text)")
+    }
+
+    @Test(arguments: faults)
     func headHasTheSameHeadAndNoBody(_ fault: GatewayFault) throws {
         let whole = Self.answer(fault, isHead: false, closes: false)
         let head = Self.answer(fault, isHead: true, closes: false)

@@ -1,0 +1,186 @@
+import CLinux
+import HTTP
+import Providers
+
+/// The heads of exchanges whose client and target speak different languages.
+extension Forwarding {
+    /// Method and path for the target's API: what stands before the name of the client's stays, a
+    /// query is for that API alone.
+    func writeTranslatedLine(
+        _ head: RequestHead, _ bytes: UnsafeRawPointer, _ target: Target, _ rewrite: Rewrite?,
+        _ writer: inout HeadWriter
+    ) {
+        append(bytes, head.methodRange, &writer)
+        writer.append(byte: 0x20)
+        writer.append(target.pathPrefix.buffer)
+        guard let inference = Inference(head, bytes), let other = inference.counterpart else {
+            preconditionFailure("only what both APIs have is translated")
+        }
+        let path = UnsafeRawBufferPointer(
+            start: bytes + head.path.start, count: Int(head.path.count))
+        let plainEnd = path.firstIndex(of: UInt8(ascii: "?")) ?? path.count
+        var before = head.path
+        before.count = UInt32(plainEnd - inference.pathEnd.utf8CodeUnitCount)
+        if let rewrite {
+            let matched = min(UInt32(rewrite.matched), before.count)
+            before.offset += matched
+            before.count -= matched
+            // The API's name, which may come next, begins with a slash.
+            let restHasSlash =
+                before.isEmpty
+                || bytes.load(fromByteOffset: before.start, as: UInt8.self) == 0x2F
+            writer.append(
+                UnsafeRawBufferPointer(
+                    rebasing: rewrite.replacement.buffer.dropLast(
+                        rewrite.endsInSlash && restHasSlash ? 1 : 0)))
+        }
+        append(bytes, before, &writer)
+        writer.append(other.pathEnd)
+        writer.append(" HTTP/1.1\r\n")
+    }
+
+    /// Writes the head of a translated answer, or of a translated stream where the form has no
+    /// length. `fields` are lines that pass.
+    func writeTranslatedAnswer(
+        status: Int, _ fields: [UInt8], _ form: AnswerForm, into writer: inout HeadWriter
+    ) {
+        writer.append("HTTP/1.1 ")
+        writer.append(decimal: UInt64(status))
+        writer.append(byte: 0x20)
+        writer.append(ReasonPhrase.text(status))
+        writer.append("\r\n")
+        writeDate(form.wallMs, &writer)
+        writePolicy(secureEntry: form.secureEntry, &writer)
+        if let length = form.contentLength {
+            writer.append("Content-Type: application/json\r\nContent-Length: ")
+            writer.append(decimal: length)
+            writer.append("\r\n")
+        } else {
+            writer.append("Content-Type: text/event-stream; charset=utf-8\r\n")
+            writer.append("Cache-Control: no-cache\r\n")
+        }
+        if form.isChunked { writer.append("Transfer-Encoding: chunked\r\n") }
+        fields.withUnsafeBytes { writer.append($0) }
+        if form.closes {
+            writer.append("Connection: close\r\n")
+        } else if form.keepsHTTP10 {
+            writer.append("Connection: keep-alive\r\n")
+        }
+        writer.append(viaLine.buffer)
+        writer.append("\r\n")
+    }
+}
+
+extension ProviderFields {
+    /// Copies the lines that pass to a target of another language, and adds what that wants. The
+    /// client's key goes where the target looks for it, unless the target has its own.
+    func copyTranslatedFields(
+        _ fields: borrowing FieldList, _ bytes: UnsafeRawPointer, leavingOut: UInt64,
+        _ transport: TransportFields, _ writer: inout HeadWriter
+    ) {
+        let left = leavingOut | Self.leftOut | FieldName.contentType.bit
+        for index in 0..<fields.count {
+            let field = fields[index]
+            let name = bytes + field.name.start
+            let count = Int(field.name.count)
+            guard !field.isHopByHop, field.known.bit & left == 0,
+                !Self.carriesKey(name, count), !Self.belongsToAPI(name, count),
+                !transport.isSubject(name, count)
+            else { continue }
+            writer.append(
+                UnsafeRawBufferPointer(
+                    start: bytes + field.line.start, count: Int(field.line.count)))
+        }
+        if keyLine.count > 0 {
+            writer.append(keyLine.buffer)
+        } else {
+            writeClientsKey(fields, bytes, &writer)
+        }
+        writer.append("Content-Type: application/json\r\n")
+        if dialect == .anthropic { writer.append("anthropic-version: 2023-06-01\r\n") }
+    }
+
+    /// Whether a field says something of the client's API, or of how its body or the answer's is
+    /// packed.
+    private static func belongsToAPI(_ start: UnsafeRawPointer, _ count: Int) -> Bool {
+        let names: [StaticString] = [
+            "anthropic-version", "anthropic-beta", "anthropic-dangerous-direct-browser-access",
+            "openai-organization", "openai-project", "openai-beta", "accept-encoding",
+            "content-encoding",
+        ]
+        return names.contains { isName(start, count, $0) }
+    }
+
+    private func writeClientsKey(
+        _ fields: borrowing FieldList, _ bytes: UnsafeRawPointer, _ writer: inout HeadWriter
+    ) {
+        var key = UnsafeRawBufferPointer(start: nil, count: 0)
+        for index in 0..<fields.count {
+            let field = fields[index]
+            let value = UnsafeRawBufferPointer(
+                start: bytes + field.value.start, count: Int(field.value.count))
+            if Self.isName(bytes + field.name.start, Int(field.name.count), "x-api-key") {
+                key = value
+                break
+            }
+            let scheme = "Bearer ".utf8.count
+            if field.known == .authorization, value.count > scheme,
+                strncasecmp(value.baseAddress!, "Bearer ", scheme) == 0
+            {
+                key = UnsafeRawBufferPointer(rebasing: value[scheme...])
+            }
+        }
+        guard key.count > 0 else { return }
+        switch dialect {
+        case .openAI: writer.append("Authorization: Bearer ")
+        case .anthropic: writer.append("x-api-key: ")
+        }
+        writer.append(key)
+        writer.append("\r\n")
+    }
+}
+
+/// Fields of a target's answer that have a meaning in the client's language.
+enum TranslatedFields {
+    /// One name and what the other language calls it; the same where both know it.
+    private static let pairs: [(anthropic: StaticString, openAI: StaticString)] = [
+        ("request-id", "x-request-id"),
+        ("retry-after", "retry-after"),
+        ("retry-after-ms", "retry-after-ms"),
+        ("x-should-retry", "x-should-retry"),
+        ("anthropic-ratelimit-requests-limit", "x-ratelimit-limit-requests"),
+        ("anthropic-ratelimit-requests-remaining", "x-ratelimit-remaining-requests"),
+        ("anthropic-ratelimit-tokens-limit", "x-ratelimit-limit-tokens"),
+        ("anthropic-ratelimit-tokens-remaining", "x-ratelimit-remaining-tokens"),
+    ]
+
+    /// The lines that a client of `dialect` gets, at most `ProxyLimits.translatedFieldBytesMax`
+    /// bytes; those that do not fit are left out.
+    static func kept(
+        _ fields: borrowing FieldList, _ bytes: UnsafeRawPointer, for dialect: Dialect
+    ) -> [UInt8] {
+        let bytesMax = ProxyLimits.translatedFieldBytesMax
+        return withUnsafeTemporaryAllocation(byteCount: bytesMax, alignment: 8) { memory in
+            var writer = HeadWriter(memory)
+            for index in 0..<fields.count {
+                let field = fields[index]
+                let name = bytes + field.name.start
+                for (anthropic, openAI) in pairs {
+                    let (theirs, own) =
+                        dialect == .openAI ? (anthropic, openAI) : (openAI, anthropic)
+                    guard ProviderFields.isName(name, Int(field.name.count), theirs),
+                        writer.count + own.utf8CodeUnitCount + Int(field.value.count) + 4
+                            <= bytesMax
+                    else { continue }
+                    writer.append(own)
+                    writer.append(": ")
+                    writer.append(
+                        UnsafeRawBufferPointer(
+                            start: bytes + field.value.start, count: Int(field.value.count)))
+                    writer.append("\r\n")
+                }
+            }
+            return Array(writer.written)
+        }
+    }
+}
