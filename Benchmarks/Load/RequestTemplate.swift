@@ -10,6 +10,8 @@ public struct LoadRequest: Sendable {
     public var fields: [String] = []
     /// Bytes of the body; 0 sends none (and Content-Length: 0 with POST, PUT and PATCH).
     public var bodyBytes = 0
+    /// The body itself; empty makes one of letters.
+    public var body: [UInt8] = [] { didSet { bodyBytes = body.count } }
     /// Whether the body goes out chunked instead of with Content-Length.
     public var isChunked = false
 
@@ -76,7 +78,8 @@ struct RequestTemplate {
         text += "\r\n"
         var all = Array(text.utf8)
         headBytes = all.count
-        appendBody(&all, bytes: request.bodyBytes, chunked: request.isChunked)
+        appendBody(
+            &all, bytes: request.bodyBytes, of: request.body, chunked: request.isChunked)
         bytes = .allocate(capacity: all.count)
         bytes.initialize(from: all, count: all.count)
         byteCount = all.count
@@ -114,9 +117,16 @@ struct RequestTemplate {
     }
 }
 
-/// Appends `count` bytes of letters, in chunks of `LoadLimits.chunkBytes` where asked.
-func appendBody(_ bytes: inout [UInt8], bytes count: Int, chunked: Bool) {
+/// Appends `count` bytes of `body`, of letters where that is empty, in chunks of
+/// `LoadLimits.chunkBytes` where asked.
+func appendBody(
+    _ bytes: inout [UInt8], bytes count: Int, of body: [UInt8] = [], chunked: Bool
+) {
     func letters(_ from: Int, _ to: Int) {
+        if !body.isEmpty {
+            bytes += body[from..<to]
+            return
+        }
         for index in from..<to { bytes.append(0x61 + UInt8(index % 26)) }
     }
     guard chunked else {

@@ -1,7 +1,7 @@
 import CLinux
 public import CoreLoop
 
-/// A GET over a connection of its own, blocking, for admin listeners.
+/// A request over a connection of its own, blocking: for admin listeners and demonstrations.
 public enum Scrape {
     /// No usable answer, and why.
     public struct Fault: Error, CustomStringConvertible {
@@ -17,6 +17,23 @@ public enum Scrape {
     public static func get(
         _ address: SocketAddress, _ path: String, timeoutMs: Int = 3_000
     ) throws(Fault) -> (status: Int, body: [UInt8]) {
+        try ask(address, "GET \(path)", "", [], timeoutMs)
+    }
+
+    /// The same of a POST of `body`, which has to fit into the socket's buffer at once (some
+    /// 100 KiB).
+    public static func post(
+        _ address: SocketAddress, _ path: String, type: String, _ body: [UInt8],
+        timeoutMs: Int = 3_000
+    ) throws(Fault) -> (status: Int, body: [UInt8]) {
+        let fields = "Content-Type: \(type)\r\nContent-Length: \(body.count)\r\n"
+        return try ask(address, "POST \(path)", fields, body, timeoutMs)
+    }
+
+    private static func ask(
+        _ address: SocketAddress, _ line: String, _ fields: String, _ content: [UInt8],
+        _ timeoutMs: Int
+    ) throws(Fault) -> (status: Int, body: [UInt8]) {
         let deadline = Instant.now().adding(ms: timeoutMs)
         let fd: Int32
         switch Socket.connect(to: address) {
@@ -27,8 +44,9 @@ public enum Scrape {
         try wait(fd, POLLOUT, deadline, address)
         let code = Socket.pendingError(fd)
         if code != 0 { throw Fault("connect to \(address.text): \(SystemError.text(code))") }
-        let request = Array(
-            "GET \(path) HTTP/1.1\r\nHost: \(address.text)\r\nConnection: close\r\n\r\n".utf8)
+        let head =
+            "\(line) HTTP/1.1\r\nHost: \(address.text)\r\n\(fields)Connection: close\r\n\r\n"
+        let request = Array(head.utf8) + content
         guard
             case .bytes(request.count) = request.withUnsafeBytes({
                 Socket.send(fd, $0.baseAddress!, $0.count)

@@ -24,6 +24,7 @@ enum RunCommand {
           --tls-resume         take up each connection's last session; without it each handshake is a full one
           --method M           (GET, or POST with --body)
           --body N             bytes of each request's body; --chunked sends it chunked
+          --body-file FILE     the body itself
           --header 'N: V'      one more field; may be repeated
           --host NAME          the Host field (the URL's)
           --number 'NAME=WHAT' a field with a number in each request: serial, connection or serial%K; may be repeated;
@@ -82,6 +83,12 @@ enum RunCommand {
         options.host = try arguments.text("--host") ?? first.authority
         var request = LoadRequest()
         request.bodyBytes = try arguments.integer("--body", otherwise: 0)
+        if let path = try arguments.text("--body-file") {
+            guard let bytes = Standard.readFile(path) else {
+                throw ArgumentList.Fault("--body-file: \(path) cannot be read")
+            }
+            request.body = bytes
+        }
         request.method = try arguments.text("--method") ?? (request.bodyBytes > 0 ? "POST" : "GET")
         request.isChunked = arguments.flag("--chunked")
         request.fields = try arguments.texts("--header")

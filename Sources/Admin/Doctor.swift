@@ -222,13 +222,14 @@ public struct Doctor {
     // MARK: Ports
 
     private mutating func checkPorts(_ settings: GatewaySettings) {
-        let runs = settings.admin.listen.map(Self.isGateway) ?? false
+        let runs = settings.admin.listen.map(Self.isGateway)
         for address in settings.listen.map(\.address) + [settings.admin.listen].compactMap({ $0 }) {
             checkPort(address, runs)
         }
     }
 
-    private mutating func checkPort(_ address: SocketAddress, _ runs: Bool) {
+    /// `runs`: whether a gateway of this configuration does; nil where nobody can say.
+    private mutating func checkPort(_ address: SocketAddress, _ runs: Bool?) {
         if address.isUnix {
             // Binding would leave a file behind: whoever listens there answers a connect.
             switch Socket.connect(to: address) {
@@ -264,8 +265,8 @@ public struct Doctor {
         }
     }
 
-    private mutating func taken(_ address: SocketAddress, _ runs: Bool) {
-        if runs {
+    private mutating func taken(_ address: SocketAddress, _ runs: Bool?) {
+        if runs == true {
             add(DoctorFinding(.port, .ok, address.text, "served by a gateway that runs"))
             return
         }
@@ -273,8 +274,13 @@ public struct Doctor {
             address.port.map { "ss -ltnp 'sport = :\($0)' shows whose it is" }
             ?? "ss -lxp shows whose it is"
         add(
-            DoctorFinding(
-                .port, .problem, address.text, "another process listens there", remedy: how))
+            runs == nil
+                ? DoctorFinding(
+                    .port, .warning, address.text,
+                    "somebody listens there: this gateway or another process (admin is off)",
+                    remedy: how)
+                : DoctorFinding(
+                    .port, .problem, address.text, "another process listens there", remedy: how))
     }
 
     /// Whether a gateway's admin listener answers there; its probe page takes no token.

@@ -170,6 +170,9 @@ def test_ports_that_are_taken(origin, shadow, tmp_path):
     code, by = findings(settings(origin, listen=f"127.0.0.1:{shadow.port}"), tmp_path)
     problems = [f for f in by["port"] if f["verdict"] == "problem"]
     assert code == 1 and "another process listens there" in problems[0]["detail"]
+    # Without an admin listener nobody can say whose the port is.
+    code, by = findings(settings(origin, listen=f"127.0.0.1:{shadow.port}", admin="off"), tmp_path)
+    assert code == 0 and "this gateway or another" in only(by, "port", "warning")["detail"]
     code, by = findings(settings(origin, listen="203.0.113.7:9000"), tmp_path)
     assert code == 1 and "no address of this machine" in only(by, "port", "problem")["detail"]
 

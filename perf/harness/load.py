@@ -83,14 +83,14 @@ class LoadRun:
 
 def run_load(tool, port, cpu, *, seconds, warmup=0.5, rate=None, connections=64, method="GET",
              body=0, expect_bytes=None, requests=None, path="/bench", grace=2.0, tls=None,
-             reconnect=False):
+             reconnect=False, body_file=None, fields=REQUEST_FIELDS):
     """Runs the generator to its end. `tls` is its options for https, a list. Raises `Fault` where it
     cannot."""
     scheme = "http" if tls is None else "https"
     command = [tool, "run", "--url", f"{scheme}://127.0.0.1:{port}{path}", "--seconds", seconds,
                "--warmup", warmup, "--connections", connections, "--method", method,
                "--grace", grace, "--cpu", cpu, "--json"]
-    for field in REQUEST_FIELDS:
+    for field in fields:
         command += ["--header", field]
     command += tls or []
     if reconnect:
@@ -99,6 +99,8 @@ def run_load(tool, port, cpu, *, seconds, warmup=0.5, rate=None, connections=64,
         command += ["--rate", rate]
     if body:
         command += ["--body", body]
+    if body_file is not None:
+        command += ["--body-file", body_file]
     if expect_bytes is not None:
         command += ["--expect-bytes", expect_bytes]
     if requests is not None:

@@ -107,7 +107,11 @@ listen: [{listen}]
 admin: {{listen: 127.0.0.1:{self.port + 1}}}
 runtime: {{{inner}}}
 access_log: off
-providers:
+"""
+        if "services" in self.settings:
+            self.write_file("umbra.yaml", text + self.settings["services"])
+            return
+        text += f"""providers:
   targets:
     - {{id: app, provider: http, base_url: "http://127.0.0.1:{self.upstream_port}"}}
 """

@@ -1,6 +1,6 @@
 """The scenarios of perf/peers: each one a row, or some, of what Umbra must reach."""
 
-from . import bodies, deaths, faults, fixed, idle, memory, mirror, p99, saturation, tls
+from . import bodies, chat, deaths, faults, fixed, idle, memory, mirror, p99, saturation, tls
 
 SCENARIOS = {
     "saturation": saturation.run,
@@ -13,4 +13,5 @@ SCENARIOS = {
     "tls": tls.run,
     "p99": p99.run,
     "deaths": deaths.run,
+    "chat": chat.run,
 }
