@@ -29,6 +29,21 @@ extension Prometheus {
         perWorker(
             &text, "umbra_requests_refused_total", .counter, .refusals,
             "Malformed requests that were refused.")
+        perWorker(
+            &text, "umbra_unauthorized_total", .counter, .unauthorized,
+            "Requests without a key of auth.keys: answered 401.")
+        let verdicts: [(verdict: String, counter: WorkerCounter)] = [
+            ("redact", .policyRedacted), ("escalate", .policyFlagged), ("block", .policyBlocked),
+        ]
+        text.family(
+            "umbra_policy_requests_total", .counter,
+            "Requests in which a policy found something, by what became of them.")
+        for (worker, part) in board.workers.enumerated() {
+            for (verdict, counter) in verdicts {
+                let labels = MetricText.labels(("worker", "\(worker)"), ("verdict", verdict))
+                text.sample(labels, part.counters.value(counter))
+            }
+        }
         text.family(
             "umbra_request_duration_seconds", .histogram,
             "From a request's head to the end of its answer; mirrored=ineligible never could be.")

@@ -325,7 +325,15 @@ enum PatternList {
                 .outOfRange, section.place("patterns"), "names nothing to look for",
                 "leave the key out for the built-in ones")
         }
-        return items.compactMap { node, place in pattern(node, place, section, findings) }
+        let patterns = items.compactMap { node, place in pattern(node, place, section, findings) }
+        guard patterns.count == items.count else { return nil }
+        do throws(PatternFault) {
+            _ = try PatternSet(patterns)
+        } catch {
+            findings.add(.wrongType, items[error.index].place, error.text)
+            return nil
+        }
+        return patterns
     }
 
     private static func pattern(

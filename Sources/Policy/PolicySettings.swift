@@ -99,7 +99,7 @@ public struct PIISettings: Sendable, Equatable {
 }
 
 /// Kinds of personal and secret data.
-public struct PIIKinds: OptionSet, Sendable {
+public struct PIIKinds: OptionSet, BitwiseCopyable, Sendable {
     /// One bit for each of those below.
     public let rawValue: UInt8
     public static let email = PIIKinds(rawValue: 1 << 0)

@@ -54,6 +54,14 @@ public final class JSONDocument {
     /// The document's value.
     public var root: JSONValue { JSONValue(document: self, index: 0) }
 
+    /// Calls `body` with each string that is a value, in the order of the text, until it returns
+    /// false. Names of members are none. Does not recurse.
+    public func forEachString(_ body: (JSONValue) -> Bool) {
+        for index in nodes.indices where nodes[index].kind == .string {
+            guard body(JSONValue(document: self, index: index)) else { return }
+        }
+    }
+
     // MARK: Strings
 
     /// Calls `body` with the decoded bytes of the string or name at `index`. A surrogate that

@@ -2,6 +2,7 @@ import CLinux
 public import CoreLoop
 import HTTP
 import Mirror
+import Policy
 import Synchronization
 
 /// What the log says of one request. Filled while the request is served, written by the log's
@@ -44,6 +45,10 @@ public struct LogRecord {
     var route: UInt16 = 0
     var isWhole = false
     var isFinished = false
+    /// What policies found in it.
+    var policy = PolicyReport()
+    /// The key that the client brought, counted from 1 in the order of `auth.keys`; 0 none.
+    var clientKey: UInt8 = 0
     /// Copies whose return is still to come.
     var awaited: UInt8 = 0
     var copyCount: UInt8 = 0
@@ -101,6 +106,7 @@ public final class AccessLog {
     /// lines: only what goes to `events`. `worker` is the number of its worker, for pairs.
     public init(
         fd: Int32?, path: String? = nil, routes: [String], targets: [String], shadows: [String],
+        clientKeys: [String] = [],
         counters: CounterRow<WorkerCounter>, events: EventTap? = nil, changes: Wake? = nil,
         worker: Int = 0
     ) throws(SystemError) {
@@ -124,6 +130,7 @@ public final class AccessLog {
                 fd: fd ?? STDOUT_FILENO, path: path, lost: counters[.logUnwritten], changes: changes
             ),
             ring: ring, wake: wake, routes: routes, targets: targets, shadows: shadows,
+            clientKeys: clientKeys,
             events: events, writesLines: writesLines)
         writer.start()
     }
@@ -207,6 +214,14 @@ public final class AccessLog {
         if records[Int(id)].pointee.requestID.count == 0 {
             records[Int(id)].pointee.requestID.set(bytes)
         }
+    }
+
+    func setPolicy(_ id: UInt32, _ report: PolicyReport) {
+        records[Int(id)].pointee.policy = report
+    }
+
+    func setClientKey(_ id: UInt32, _ key: Int) {
+        records[Int(id)].pointee.clientKey = UInt8(truncatingIfNeeded: key)
     }
 
     func setTrace(_ id: UInt32, _ trace: TraceParent) {

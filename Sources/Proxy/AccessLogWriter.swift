@@ -2,6 +2,7 @@ import CLinux
 import CoreLoop
 import HTTP
 import Mirror
+import Policy
 import Synchronization
 
 /// The log's thread: takes records off the ring and writes them as JSON lines.
@@ -16,6 +17,7 @@ final class AccessLogWriter: @unchecked Sendable {
     private let routes: [String]
     private let targets: [String]
     private let shadows: [String]
+    private let clientKeys: [String]
     private let events: EventTap?
     private let writesLines: Bool
     private var thread = pthread_t()
@@ -24,7 +26,8 @@ final class AccessLogWriter: @unchecked Sendable {
 
     init(
         file: AccessLogFile, ring: RingMemory<AccessLog.UnsafeLogCell>, wake: Wake,
-        routes: [String], targets: [String], shadows: [String], events: EventTap?,
+        routes: [String], targets: [String], shadows: [String], clientKeys: [String],
+        events: EventTap?,
         writesLines: Bool
     ) {
         self.file = file
@@ -35,6 +38,7 @@ final class AccessLogWriter: @unchecked Sendable {
         self.routes = routes.map(Self.quoted)
         self.targets = targets.map(Self.quoted)
         self.shadows = shadows.map(Self.quoted)
+        self.clientKeys = clientKeys.map(Self.quoted)
         line.reserveCapacity(Self.batchBytesMax + 8_192)
     }
 
@@ -104,7 +108,11 @@ final class AccessLogWriter: @unchecked Sendable {
         withUnsafeBytes(of: record.address.bytes) {
             line.append(contentsOf: $0.prefix(Int(record.address.count)))
         }
-        put("\",\"method\":")
+        put("\"")
+        if record.clientKey > 0, Int(record.clientKey) <= clientKeys.count {
+            put(",\"key\":\(clientKeys[Int(record.clientKey) - 1])")
+        }
+        put(",\"method\":")
         putQuoted(record.method)
         put(",\"host\":")
         putQuoted(record.host)
@@ -117,6 +125,9 @@ final class AccessLogWriter: @unchecked Sendable {
         put(",\"status\":\(record.status),\"latency_us\":\(record.latencyNs / 1_000)")
         put(",\"request_bytes\":\(record.requestBytes),\"answer_bytes\":\(record.answerBytes)")
         put(record.isWhole ? ",\"complete\":true" : ",\"complete\":false")
+        if record.policy.verdict != .allow {
+            put(",\"verdict\":\"\(record.policy.verdict.text)\"")
+        }
         if record.copyCount > 0 {
             put(",\"shadows\":[")
             for place in 0..<Int(record.copyCount) {

@@ -16,6 +16,9 @@ public enum WorkerCounter: Int, CaseIterable, Sendable {
     /// Answers made here instead of by an upstream, and of these the refusals of a malformed
     /// request.
     case gatewayAnswers, refusals
+    /// Requests without a key that is known; requests that policies passed with data replaced,
+    /// passed with a flag, and blocked.
+    case unauthorized, policyRedacted, policyFlagged, policyBlocked
     case connectionsAccepted, connectionsRefused, connectionsOpen, acceptsPaused
     case upstreamConnects, upstreamConnectFailures, upstreamReused, upstreamRetries
     case upstreamOpen, upstreamIdle, upstreamFaults, upstreamRaces

@@ -31,6 +31,10 @@ final class Forwarding {
     let viaLine: PreparedBytes
     let viaLine10: PreparedBytes
     let transport: TransportFields
+    /// By which clients are let in; nil where no key is asked for.
+    let clientKeys: ClientKeys?
+    /// Whether lines have to be looked at one by one.
+    private let copiesByLine: Bool
     let targets: UnsafeMutablePointer<Target>
     let routeTargets: UnsafeMutablePointer<Int>
     let rewrites: UnsafeMutablePointer<Rewrite?>
@@ -49,6 +53,8 @@ final class Forwarding {
         viaLine = PreparedBytes("Via: 1.1 \(settings.forwarding.viaName)\r\n")
         viaLine10 = PreparedBytes("Via: 1.0 \(settings.forwarding.viaName)\r\n")
         transport = TransportFields(settings.listen)
+        clientKeys = ClientKeys(settings.auth)
+        copiesByLine = transport.namesClients || settings.auth != nil
         targets = .allocate(capacity: settings.targets.count)
         for (index, target) in settings.targets.enumerated() {
             (targets + index).initialize(
@@ -153,10 +159,10 @@ final class Forwarding {
         if let provider = target.provider {
             // What comes back compressed could not be told apart.
             provider.copyFields(
-                head.fields, bytes, leavingOut: left, transport,
+                head.fields, bytes, leavingOut: left, transport, clientKeys,
                 leavingOutEncoding: provider.annotates(head, bytes), &writer)
-        } else if transport.namesClients {
-            transport.copyFields(head.fields, bytes, leavingOut: left, &writer)
+        } else if copiesByLine {
+            transport.copyFields(head.fields, bytes, leavingOut: left, clientKeys, &writer)
             transport.writeSubject(tls, entry, &writer)
         } else {
             copyFields(head.fields, bytes, headBytes: headBytes, leavingOut: left, &writer)

@@ -6,8 +6,8 @@ enum GatewayFault: Equatable {
     /// The request cannot be read in one way only.
     case refused(HeadFault)
     case headTimeout, bodyTimeout
-    case lengthRequired, bodyTooLarge
-    case connectRefused, traceRefused, plainOnTLS, hostMissing
+    case lengthRequired, bodyTooLarge, bodyEncoded
+    case connectRefused, traceRefused, plainOnTLS, hostMissing, unauthorized
     case noMemory, tooManyConnections, noUpstream, upstreamSaturated, keyMissing
     case upstreamRefused, upstreamReset, upstreamMalformed, upstreamConnectTimeout, upstreamTimeout
     case upstreamTLSFailed
@@ -17,8 +17,10 @@ enum GatewayFault: Equatable {
         case .refused(let fault): fault.status
         case .headTimeout, .bodyTimeout: 408
         case .plainOnTLS, .hostMissing: 400
+        case .unauthorized: 401
         case .lengthRequired: 411
         case .bodyTooLarge: 413
+        case .bodyEncoded: 415
         case .connectRefused: 501
         case .traceRefused: 405
         case .noMemory, .tooManyConnections, .noUpstream, .upstreamSaturated, .keyMissing: 503
@@ -34,10 +36,12 @@ enum GatewayFault: Equatable {
         case .bodyTimeout: "The request's body did not arrive in time."
         case .lengthRequired: "An HTTP/1.0 request with a body needs Content-Length."
         case .bodyTooLarge: "The request's body is larger than this gateway takes."
+        case .bodyEncoded: "A compressed body cannot be held against the policies: send it plain."
         case .connectRefused: "CONNECT is not supported: this is no forward proxy."
         case .traceRefused: "TRACE is switched off at this gateway."
         case .plainOnTLS: "This port speaks TLS, and the request came in plain HTTP: use https."
         case .hostMissing: "Without Host there is no telling where to redirect the request."
+        case .unauthorized: "The request carries no key that this gateway knows."
         case .noMemory: "The gateway is out of buffers."
         case .tooManyConnections: "The gateway has as many connections as it takes."
         case .noUpstream: "No endpoint of the upstream can be used, or none has an address."
@@ -60,9 +64,11 @@ enum GatewayFault: Equatable {
         case .headTimeout, .bodyTimeout: "request_timeout"
         case .lengthRequired: "length_required"
         case .bodyTooLarge: "body_too_large"
+        case .bodyEncoded: "body_encoded"
         case .connectRefused, .traceRefused: "method_not_supported"
         case .plainOnTLS: "plain_http_on_tls"
         case .hostMissing: "bad_request"
+        case .unauthorized: "invalid_api_key"
         case .noMemory: "overloaded"
         case .tooManyConnections: "too_many_connections"
         case .noUpstream: "no_upstream"
@@ -80,6 +86,7 @@ enum GatewayFault: Equatable {
     /// The `type` of the error object, as a messages API tells it.
     var messagesType: StaticString {
         switch status {
+        case 401: "authentication_error"
         case 404: "not_found_error"
         case 408, 504: "timeout_error"
         case 413: "request_too_large"
@@ -92,6 +99,7 @@ enum GatewayFault: Equatable {
     /// The `type` of the error object.
     var type: StaticString {
         switch status {
+        case 401: "authentication_error"
         case 502, 504: "upstream_error"
         case 503: "overload_error"
         default: "validation_error"
@@ -120,6 +128,7 @@ enum GatewayAnswer {
         if fault.status == 405 {
             writer.append("Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n")
         }
+        if fault.status == 401 { writer.append("WWW-Authenticate: Bearer\r\n") }
         if fault.status == 503 { writer.append("Retry-After: 1\r\n") }
         writer.append("Content-Type: application/json\r\nContent-Length: ")
         let type = speaksMessages ? fault.messagesType : fault.type

@@ -40,10 +40,10 @@ extension Forwarding {
         writer.append(provider.hostLine.buffer)
         if isTranslated {
             provider.copyTranslatedFields(
-                head.fields, bytes, leavingOut: lines.leftOut, transport, &writer)
+                head.fields, bytes, leavingOut: lines.leftOut, transport, clientKeys, &writer)
         } else {
             provider.copyFields(
-                head.fields, bytes, leavingOut: lines.leftOut, transport,
+                head.fields, bytes, leavingOut: lines.leftOut, transport, clientKeys,
                 leavingOutEncoding: provider.annotates(head, bytes), &writer)
         }
         writer.append("Content-Length: ")

@@ -14,7 +14,9 @@ extension ProxyWorker {
         if ask.dialect == .anthropic { flags.insert(.speaksMessages) }
         if ask.isAnnotated { flags.insert(.annotated) }
         if ask.isTranslated { flags.formUnion([.held, .translated]) }
-        if ask.isInference, onHeld != nil { flags.insert(.held) }
+        if onHeld != nil, ask.isInference || (inspects && carriesJSON(bytes)) {
+            flags.insert(.held)
+        }
         clients[slot].pointee.flags.formUnion(flags)
     }
 
@@ -25,6 +27,11 @@ extension ProxyWorker {
         guard client.pointee.bodyLeft <= UInt64(ProxyLimits.heldBodyBytesMax) else {
             consumeHead(slot, headBytes)
             gatewayAnswer(slot, .bodyTooLarge)
+            return
+        }
+        if readsStrictly, isEncoded(bytes) {
+            consumeHead(slot, headBytes)
+            gatewayAnswer(slot, .bodyEncoded)
             return
         }
         heldRequests[slot] = HeldRequest(

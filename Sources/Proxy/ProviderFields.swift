@@ -42,7 +42,8 @@ struct ProviderFields {
     /// Copies the lines that pass. With a key of the target's own, none of the client's does.
     func copyFields(
         _ fields: borrowing FieldList, _ bytes: UnsafeRawPointer, leavingOut: UInt64,
-        _ transport: TransportFields, leavingOutEncoding: Bool, _ writer: inout HeadWriter
+        _ transport: TransportFields, _ keys: ClientKeys?, leavingOutEncoding: Bool,
+        _ writer: inout HeadWriter
     ) {
         let hasKey = keyLine.count > 0
         let left = leavingOut | Self.leftOut | (hasKey ? FieldName.authorization.bit : 0)
@@ -53,7 +54,8 @@ struct ProviderFields {
                 !(hasKey && Self.carriesKey(name, Int(field.name.count))),
                 !(leavingOutEncoding
                     && Self.isName(name, Int(field.name.count), "accept-encoding")),
-                !transport.isSubject(name, Int(field.name.count))
+                !transport.isSubject(name, Int(field.name.count)),
+                keys?.carriesKey(field, bytes) != true
             else { continue }
             writer.append(
                 UnsafeRawBufferPointer(

@@ -60,6 +60,9 @@ public final class ProxyWorker {
     var translatedBytes = 0
     /// What policies say of each whole request to an LLM target; nil where there are none, and
     /// nothing is held for them.
+    /// Whether policies look at requests, and whether one that they cannot read is refused.
+    var inspects = false
+    var readsStrictly = false
     var onHeld: ((_ slot: Int, _ request: HeldRequest) -> HeldVerdict)?
     let batch: Batch
     /// The blocks of the head, or of the read, that is being passed on.
@@ -100,6 +103,8 @@ public final class ProxyWorker {
     private let isClockMoved: Bool
     /// Whether any listener redirects to https.
     let redirects: Bool
+    /// Whether clients have to bring a key.
+    let asksKeys: Bool
     let bodyTimeoutMs: Int
     let blockBytes: Int
 
@@ -127,6 +132,7 @@ public final class ProxyWorker {
         self.wakeFD = wakeFD
         isClockMoved = movesClock
         redirects = settings.listen.contains { $0.redirectPort != nil }
+        asksKeys = settings.auth != nil
         bodyTimeoutMs = settings.limits.bodyTimeoutMs
         blockBytes = settings.runtime.blockBytes
         let connections = settings.runtime.connectionsPerWorker

@@ -257,6 +257,7 @@ extension ProxyWorker {
             redirect(slot, bytes, headBytes: headBytes, toPort: port)
             return
         }
+        if asksKeys, !admit(slot, bytes, headBytes: headBytes) { return }
         if head.maxForwards == 0, head.method == .options || head.method == .trace {
             answerHere(slot, bytes, headBytes: headBytes)
             return
@@ -273,6 +274,21 @@ extension ProxyWorker {
             }
         }
         forward(slot, bytes, headBytes: headBytes, route: route)
+    }
+
+    /// Whether a request brings a key that is known; answered where not.
+    @inline(never)
+    private func admit(_ slot: Int, _ bytes: UnsafeRawPointer, headBytes: Int) -> Bool {
+        let key = forwarding.clientKeys?.find(requestHead.fields, bytes) ?? 0
+        guard key > 0 else {
+            counters.add(.unauthorized)
+            consumeHead(slot, headBytes)
+            gatewayAnswer(slot, .unauthorized)
+            return false
+        }
+        let record = clients[slot].pointee.log
+        if record != AccessLog.none { log?.setClientKey(record, key) }
+        return true
     }
 
     /// What speaks against passing the request on.

@@ -76,7 +76,7 @@ extension ProviderFields {
     /// client's key goes where the target looks for it, unless the target has its own.
     func copyTranslatedFields(
         _ fields: borrowing FieldList, _ bytes: UnsafeRawPointer, leavingOut: UInt64,
-        _ transport: TransportFields, _ writer: inout HeadWriter
+        _ transport: TransportFields, _ keys: ClientKeys?, _ writer: inout HeadWriter
     ) {
         let left = leavingOut | Self.leftOut | FieldName.contentType.bit
         for index in 0..<fields.count {
@@ -94,7 +94,7 @@ extension ProviderFields {
         if keyLine.count > 0 {
             writer.append(keyLine.buffer)
         } else {
-            writeClientsKey(fields, bytes, &writer)
+            writeClientsKey(fields, bytes, keys, &writer)
         }
         writer.append("Content-Type: application/json\r\n")
         if dialect == .anthropic { writer.append("anthropic-version: 2023-06-01\r\n") }
@@ -111,12 +111,15 @@ extension ProviderFields {
         return names.contains { isName(start, count, $0) }
     }
 
+    /// Writes the client's own key for the target, which is none of the gateway's.
     private func writeClientsKey(
-        _ fields: borrowing FieldList, _ bytes: UnsafeRawPointer, _ writer: inout HeadWriter
+        _ fields: borrowing FieldList, _ bytes: UnsafeRawPointer, _ keys: ClientKeys?,
+        _ writer: inout HeadWriter
     ) {
         var key = UnsafeRawBufferPointer(start: nil, count: 0)
         for index in 0..<fields.count {
             let field = fields[index]
+            if keys?.carriesKey(field, bytes) == true { continue }
             let value = UnsafeRawBufferPointer(
                 start: bytes + field.value.start, count: Int(field.value.count))
             if Self.isName(bytes + field.name.start, Int(field.name.count), "x-api-key") {

@@ -45,15 +45,16 @@ struct TransportFields {
     /// itself, on none of the listeners.
     @inline(__always) var namesClients: Bool { nameCount > 0 }
 
-    /// Copies the lines that pass, but for the subject's fields.
+    /// Copies the lines that pass, but for the subject's fields and the gateway's own keys.
     func copyFields(
         _ fields: borrowing FieldList, _ bytes: UnsafeRawPointer, leavingOut: UInt64,
-        _ writer: inout HeadWriter
+        _ keys: ClientKeys?, _ writer: inout HeadWriter
     ) {
         for index in 0..<fields.count {
             let field = fields[index]
             guard !field.isHopByHop, field.known.bit & leavingOut == 0,
-                !isSubject(bytes + field.name.start, Int(field.name.count))
+                !isSubject(bytes + field.name.start, Int(field.name.count)),
+                keys?.carriesKey(field, bytes) != true
             else { continue }
             writer.append(
                 UnsafeRawBufferPointer(

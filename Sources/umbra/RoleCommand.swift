@@ -3,6 +3,7 @@ import CLinux
 import CoreLoop
 import Load
 import Mirror
+import Policy
 import Proxy
 import TLS
 import Upstream
@@ -100,6 +101,7 @@ enum RoleCommand {
             settings: settings, security: security, index: index, board: board,
             memory: blocks.base, memoryFD: blocks.fd, tap: tap,
             log: log, wakeFD: RoleFD.wake, now: .now(), seed: randomSeed())
+        givePolicies(worker, settings)
         // One listening socket of each address for each worker; this one serves its own, and those
         // that the supervisor has it serve for others.
         let addresses = settings.listen.count
@@ -138,6 +140,14 @@ enum RoleCommand {
         withExtendedLifetime(blocks.base) {}
     }
 
+    private static func givePolicies(_ worker: ProxyWorker, _ settings: GatewaySettings) {
+        do throws(PatternFault) {
+            worker.use(try PolicyChain(settings.policies))
+        } catch {
+            preconditionFailure("patterns were checked before: \(error.text)")
+        }
+    }
+
     /// Lets what is under way end. Where another generation serves, copies too; a gateway that
     /// stops waits for its clients alone.
     private static func finish(
@@ -171,6 +181,7 @@ enum RoleCommand {
             fd: fd, path: path, routes: settings.routes.map(\.name),
             targets: settings.routes.map { settings.targets[$0.target].id },
             shadows: settings.shadows.map(\.targetID),
+            clientKeys: settings.auth?.keys.map(\.name) ?? [],
             counters: counters, events: events, changes: Wake(fd: RoleFD.wake),
             worker: worker)
     }

@@ -69,6 +69,35 @@ import Upstream
         #expect(own.contains("Authorization: Bearer theirs\r\n") && !own.contains("a=theirs"))
     }
 
+    /// The gateway's own keys end here; what else a client shows is for the target.
+    @Test(arguments: [nil, Dialect.openAI])
+    func keysOfTheGatewayAreNotPassedOn(_ dialect: Dialect?) throws {
+        let text = """
+            GET /a HTTP/1.1\r
+            Host: gateway.test\r
+            X-Api-Key: gate\r
+            Authorization: Bearer theirs\r
+            X-Request-Id: r\r
+            authorization: bearer gate\r
+            X-Api-Key: theirs\r
+            \r
+
+            """
+        let sent = try Self.forwarded(text) { settings in
+            var key = AuthSettings.Key(name: "k", source: .variable("K"))
+            key.key = ProviderKey(Array("gate".utf8))
+            settings.auth = AuthSettings()
+            settings.auth?.keys = [key]
+            settings.targets[0].provider = dialect.map { ProviderSettings($0) }
+        }
+        let lines = sent.split(separator: "\r\n").dropFirst().filter { !$0.hasPrefix("Host") }
+        #expect(
+            lines == [
+                "Authorization: Bearer theirs", "X-Request-Id: r", "X-Api-Key: theirs",
+                "Via: 1.1 umbra",
+            ])
+    }
+
     @Test func namesWithoutTheirStandardPort() {
         var target = TargetSettings(id: "a", authority: "api.test:443", host: "api.test", port: 443)
         #expect(target.plainAuthority == "api.test:443")

@@ -10,6 +10,7 @@ import Testing
             .headTimeout, .bodyTimeout, .lengthRequired, .bodyTooLarge, .connectRefused,
             .traceRefused, .noMemory, .tooManyConnections, .noUpstream, .upstreamRefused,
             .upstreamReset, .upstreamMalformed, .upstreamConnectTimeout, .upstreamTimeout,
+            .unauthorized, .bodyEncoded,
         ] + HeadFault.allCases.map { .refused($0) }
 
     private static func answer(_ fault: GatewayFault, isHead: Bool, closes: Bool) -> String {
@@ -30,6 +31,7 @@ import Testing
         #expect(head.contains("Content-Length: \(body.utf8.count)"))
         #expect(head.contains("Date: Sun, 06 Nov 1994 08:49:37 GMT"))
         #expect(head.contains("Connection: close") == closes)
+        #expect(head.contains("WWW-Authenticate: Bearer") == (fault.status == 401))
         #expect(head.contains("Retry-After: 1") == (fault.status == 503))
         #expect(head.contains { $0.hasPrefix("Allow: ") } == (fault.status == 405))
         let json = try JSONSerialization.jsonObject(with: Data(body.utf8)) as? [String: Any]

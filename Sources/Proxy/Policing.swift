@@ -1,0 +1,83 @@
+import CoreLoop
+import HTTP
+public import Policy
+import Providers
+
+/// Requests to LLM targets held against the policies of the configuration.
+extension ProxyWorker {
+    /// From now on requests to LLM targets are held against `policies`, where any of these looks at
+    /// requests.
+    public func use(_ policies: PolicyChain) {
+        guard policies.inspectsRequests else { return }
+        inspects = true
+        readsStrictly = policies.isStrict
+        onHeld = { [unowned self] slot, request in judge(slot, request, policies) }
+    }
+
+    /// Whether a request that asks no model has to be read as well: what a provider takes for JSON
+    /// may ask one under a path that is not known here.
+    func carriesJSON(_ bytes: UnsafeRawPointer) -> Bool {
+        let head = requestHead
+        switch head.framing {
+        case .none: return false
+        case .length(0): return false
+        default: break
+        }
+        guard let place = head.fields.first(.contentType) else { return true }
+        let value = head.fields[place].value
+        let text = UnsafeRawBufferPointer(start: bytes + value.start, count: Int(value.count))
+        let word: StaticString = "json"
+        return text.indices.contains { start in
+            start + word.utf8CodeUnitCount <= text.count
+                && (0..<word.utf8CodeUnitCount).allSatisfy {
+                    text[start + $0] | 0x20 == word.utf8Start[$0]
+                }
+        }
+    }
+
+    /// Whether the body of the request whose head is parsed is compressed, and so cannot be read.
+    func isEncoded(_ bytes: UnsafeRawPointer) -> Bool {
+        for index in 0..<requestHead.fields.count {
+            let field = requestHead.fields[index]
+            guard
+                ProviderFields.isName(
+                    bytes + field.name.start, Int(field.name.count), "content-encoding")
+            else { continue }
+            let isPlain = ProviderFields.isName(
+                bytes + field.value.start, Int(field.value.count), "identity")
+            if field.value.count > 0, !isPlain { return true }
+        }
+        return false
+    }
+
+    private func judge(_ slot: Int, _ request: HeldRequest, _ policies: PolicyChain) -> HeldVerdict
+    {
+        let document: JSONDocument
+        do throws(JSONFault) {
+            document = try request.document(blocks)
+        } catch {
+            guard policies.isStrict else { return .pass }
+            return .answer(
+                status: 400,
+                body: ErrorBody.write(
+                    request.dialect, status: 400,
+                    message: "The request's body is no JSON: \(error.text).", code: "invalid_json"))
+        }
+        var report = PolicyReport()
+        let decision = policies.inspect(document, &report)
+        let record = clients[slot].pointee.log
+        if record != AccessLog.none { log?.setPolicy(record, report) }
+        switch report.verdict {
+        case .allow: break
+        case .redact: counters.add(.policyRedacted)
+        case .escalate: counters.add(.policyFlagged)
+        case .block: counters.add(.policyBlocked)
+        }
+        switch decision {
+        case .pass: return .pass
+        case .replace(let body): return .replaced(body)
+        case .refuse(let policy):
+            return .answer(status: 409, body: policies.refusal(request.dialect, policy: policy))
+        }
+    }
+}
