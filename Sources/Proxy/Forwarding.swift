@@ -125,7 +125,11 @@ final class Forwarding {
 
     /// What the route's target wants of translated requests.
     func translation(ofRoute route: Int) -> TranslationSettings {
-        targets[routeTargets[route]].provider?.translation ?? TranslationSettings()
+        var settings = TranslationSettings()
+        if let provider = targets[routeTargets[route]].provider {
+            settings.maxTokens = provider.maxTokens
+        }
+        return settings
     }
 
     // MARK: Requests
@@ -258,12 +262,14 @@ final class Forwarding {
         writeMadeID(&writer)
     }
 
+    @inline(__always)
     func makeID() {
         madeID.pointee = UUIDv7.make(
             milliseconds: WallClock.milliseconds(), random.pointee.next(), random.pointee.next())
     }
 
     /// Appends a field with the X-Request-Id that was made last.
+    @inline(__always)
     func writeMadeID(_ writer: inout HeadWriter) {
         writer.append("X-Request-Id: ")
         appendMadeID(to: &writer)

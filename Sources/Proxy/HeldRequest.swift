@@ -35,16 +35,17 @@ final class HeldRequest {
         self.dialect = dialect
     }
 
-    /// Takes more of the body. False where the blocks that may be held have run out: some stay for
-    /// everybody else's reads.
+    /// Takes more of the body. False where the blocks that this request may hold have run out: some
+    /// stay for everybody else's reads.
     func append(_ bytes: UnsafeRawBufferPointer, _ blocks: borrowing BlockPool) -> Bool {
         var left = bytes
         while let start = left.baseAddress, left.count > 0 {
             var last = body.last ?? Slice(slot: BlockPool.none, offset: 0, count: 0)
             if last.slot == BlockPool.none || Int(last.count) == blocks.blockBytes {
-                guard blocks.freeCount > blocks.count / ProxyLimits.heldReserveShare else {
-                    return false
-                }
+                // No request holds more than what is left to the others (dynamic thresholds, as in
+                // `queueRoom`): a few large ones that come slowly do not keep small ones out.
+                let spare = blocks.freeCount - blocks.count / ProxyLimits.heldReserveShare
+                guard spare > body.count else { return false }
                 last = Slice(slot: blocks.take(), offset: 0, count: 0)
                 guard last.slot != BlockPool.none else { return false }
                 body.append(last)

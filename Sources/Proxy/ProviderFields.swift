@@ -9,8 +9,9 @@ struct ProviderFields {
     let hostLine: PreparedBytes
     /// The API that the target speaks.
     let dialect: Dialect
-    /// What its API wants of translated requests.
-    let translation: TranslationSettings
+    /// What a translated request asks for where the client's sets no bound. A number and no more:
+    /// with anything that has references each look at a target would copy it.
+    let maxTokens: Int
     /// The line with the target's key; empty where the client's own passes.
     let keyLine: PreparedBytes
     /// The member that chat answers get; empty for none.
@@ -22,9 +23,7 @@ struct ProviderFields {
     init?(_ target: TargetSettings) {
         guard let provider = target.provider else { return nil }
         dialect = provider.dialect
-        var translation = TranslationSettings()
-        translation.maxTokens = provider.maxTokens
-        self.translation = translation
+        maxTokens = provider.maxTokens
         hostLine = PreparedBytes("Host: \(target.plainAuthority)\r\n")
         keyLine = PreparedBytes(provider.keyLine)
         annotation = PreparedBytes(

@@ -129,6 +129,23 @@ def test_messages_whole_and_streamed(claude):
             model="error-429", max_tokens=5, messages=USER)
 
 
+def test_impatient_clients_and_bad_bodies(gateway, gpt, claude):
+    with pytest.raises(openai.APITimeoutError):
+        gpt.with_options(max_retries=0, timeout=0.5).chat.completions.create(
+            model="hang", messages=USER)
+    with pytest.raises(anthropic.APITimeoutError):
+        claude.with_options(max_retries=0, timeout=0.5).messages.create(
+            model="hang", messages=USER, max_tokens=9)
+    # What goes to a target of the client's own dialect is the target's to judge.
+    deep = b'{"messages": ' + b"[" * 10_000 + b"]" * 10_000 + b"}"
+    for path in ("/v1/chat/completions", "/v1/messages"):
+        for body in (b"{", b'"\xff"', deep, b"[" * (11 << 20)):
+            reply = gateway.ask(path, method="POST", body=body, fields=[
+                ("anthropic-version", "2023-06-01"), ("Content-Type", "application/json")])
+            assert reply.status in (400, 413) and json.loads(reply.body)["error"]["message"]
+    assert gpt.chat.completions.create(model="m", messages=USER).choices[0].message.content
+
+
 def test_what_a_provider_gets_of_the_client(run_gateway, origin, path):
     gateway = run_gateway(llm([
         {"id": "app", "provider": "openai", "base_url": f"http://127.0.0.1:{origin.port}/base",

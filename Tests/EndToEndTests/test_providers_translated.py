@@ -177,15 +177,16 @@ def test_chat_streams_that_fail(gpt, model):
     assert got and all(c.choices[0].finish_reason is None for c in got)
 
 
-@pytest.mark.parametrize("model", ["html", "invalid-json", "cut"])
+@pytest.mark.parametrize("model, stream", [
+    ("html", False), ("html", True), ("invalid-json", False), ("cut", False)])
 @pytest.mark.parametrize("sdk", ["gpt", "claude"])
-def test_answers_that_are_none(request, sdk, model):
+def test_answers_that_are_none(request, sdk, model, stream):
     client = request.getfixturevalue(sdk).with_options(max_retries=0)
     with pytest.raises((openai.InternalServerError, anthropic.InternalServerError)) as error:
         if sdk == "gpt":
-            client.chat.completions.create(model=model, messages=USER)
+            client.chat.completions.create(model=model, messages=USER, stream=stream)
         else:
-            client.messages.create(model=model, messages=USER, max_tokens=99)
+            client.messages.create(model=model, messages=USER, max_tokens=99, stream=stream)
     assert error.value.status_code == 502
     body = error.value.body if sdk == "gpt" else error.value.body["error"]
     assert body["code"] == ("upstream_reset" if model == "cut" else "upstream_malformed")

@@ -129,6 +129,30 @@ import Upstream
         #expect(rig.counted(.upstreamConnects) == 0)
     }
 
+    /// However much a few slow clients hold, a small request goes through.
+    @Test func largeRequestsLeaveRoomToSmallOnes() throws {
+        let rig = try Self.rig()
+        var slow: [Line] = []
+        let piece = [UInt8](repeating: 0x61, count: 65_536)
+        for _ in 0..<6 {
+            let client = try rig.client()
+            client.write(Self.head("Content-Length: 4000000"))
+            var sent = 0
+            _ = rig.turn {
+                if sent < 3_000_000 { sent += client.write(piece) }
+                client.read()
+                return sent >= 3_000_000 || !client.text.isEmpty
+            }
+            slow.append(client)
+        }
+        let refused = slow.filter { $0.text.hasPrefix("HTTP/1.1 503 ") }.count
+        #expect(refused >= 4)
+        let small = try rig.client()
+        small.write(Self.head("Content-Length: 2") + "{}")
+        let primary = try rig.accept()
+        rig.expect("\r\n\r\n{}", on: primary)
+    }
+
     @Test func whoLeavesOrWaitsLeavesNothing() throws {
         let rig = try Self.rig()
         do {

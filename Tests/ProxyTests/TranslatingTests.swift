@@ -38,6 +38,12 @@ import Upstream
         #expect(rig.worker.heldRequests[0] == nil)
     }
 
+    /// Each plain request looks at its target: with anything that has references in it, each look
+    /// would cost retains.
+    @Test func whatForwardingReadsIsPlainBytes() {
+        #expect(_isPOD(Forwarding.Target.self) && _isPOD(Forwarding.Rewrite?.self))
+    }
+
     @Test func aWholeAnswer() throws {
         let rig = try Self.rig()
         let client = try rig.client()
