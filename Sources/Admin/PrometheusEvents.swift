@@ -11,6 +11,10 @@ extension Prometheus {
             ("records", .appended, "Events that have their place in the log."),
             ("dropped", .dropped, "Events that were dropped: too much waited for the disk."),
             ("refused", .refused, "Events that were none, or too long."),
+            (
+                "captures_dropped", .capturesDropped,
+                "Captures of LLM exchanges that were lost: their events lack what they said."
+            ),
             ("bytes", .bytesWritten, "Bytes written to segments."),
             ("syncs", .syncs, "Times that the log was made durable."),
             ("segments_begun", .segmentsBegun, "Segments begun."),

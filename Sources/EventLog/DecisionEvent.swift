@@ -76,6 +76,8 @@ public struct DecisionEvent: Sendable {
         public var modelRevision: String?
         public var indexHash: String?
         public var finishReason: String?
+        /// The model declined.
+        public var isRefusal = false
         /// Names of the tools that the answer calls.
         public var toolCalls: [String] = []
         /// The rate-limit fields of the answer, by their names, and seconds of Retry-After.
@@ -134,6 +136,8 @@ public struct DecisionEvent: Sendable {
     public var shadowProvider: String?
     public var dropReason: String?
     public var translationLoss: [String] = []
+    /// What the translation of the user's own request left out.
+    public var primaryTranslationLoss: [String] = []
     public var comparison: Comparison?
     /// The prompt, where the configuration has it stored.
     public var prompt: String?

@@ -22,6 +22,9 @@ extension DecisionEvent {
         line.member("config_version", configVersion)
         if let requestHash { line.member("req_hash", requestHash) }
         primary.encodeFacts(into: &line)
+        if !primaryTranslationLoss.isEmpty {
+            line.member("primary_translation_loss", primaryTranslationLoss)
+        }
         if let dropReason { line.member("drop_reason", dropReason) }
         if !translationLoss.isEmpty { line.member("translation_loss", translationLoss) }
         if let shadow {
@@ -108,6 +111,7 @@ extension DecisionEvent.Side {
         if let modelRevision { line.member("model_rev", modelRevision) }
         if let indexHash { line.member("index_hash", indexHash) }
         if let finishReason { line.member("finish_reason", finishReason) }
+        if isRefusal { line.member("refusal", true) }
         if !toolCalls.isEmpty { line.member("tool_calls", toolCalls) }
         if !rateLimit.isEmpty {
             line.open("rate_limit")

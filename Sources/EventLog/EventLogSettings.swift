@@ -68,6 +68,8 @@ public enum LogCounter: Int, CaseIterable, Sendable {
     /// are none:
     /// no object on one line, or longer than `Limits.recordBytesMax`.
     case dropped, refused
+    /// Captures of LLM exchanges that were lost: a ring was full, or nobody asked for them.
+    case capturesDropped
     /// Writes and syncs that failed, each tried again.
     case writeFailures, syncFailures
     /// Syncs that succeeded.

@@ -11,6 +11,9 @@ public enum Limits {
     public static let ringBytes = 4 << 20
     /// Records that the writer takes off one ring before it looks at the next one.
     public static let recordsPerTurnMax = 1_024
+    /// Of them, those that events have yet to be made of: each is work of some 0.1 ms, and what a
+    /// turn has taken is lost where the process is killed before its write.
+    static let madePerTurnMax = 8
     /// Lines that wait for the disk; at this bound records are dropped and counted.
     public static let pendingBytesMax = 8 << 20
     /// How soon a write that failed is tried again.

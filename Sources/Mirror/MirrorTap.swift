@@ -67,6 +67,9 @@ public final class MirrorTap {
     private let names: UnsafeMutablePointer<UInt8>
     /// First lane of each route, and one more for the end.
     private let firstLane: UnsafeMutablePointer<Int>
+    /// Called with the log record of a copy that is given up before it was handed over, its shadow
+    /// and why.
+    public var onDrop: ((_ log: UInt32, _ shadow: Int, _ reason: DropReason) -> Void)?
     private let shadowCount: Int
     private let laneCount: Int
     private let routeCount: Int
@@ -242,10 +245,12 @@ public final class MirrorTap {
     }
 
     /// Counts a drop for every lane in `lanes`.
-    private func drop(_ lanes: UInt8, route: UInt16, _ reason: DropReason) {
+    private func drop(_ lanes: UInt8, route: UInt16, _ reason: DropReason, log: UInt32) {
         var left = lanes
         while left != 0 {
-            tallies[lane(route, left.trailingZeroBitCount).pointee.shadow].dropped(reason).add()
+            let shadow = lane(route, left.trailingZeroBitCount).pointee.shadow
+            tallies[shadow].dropped(reason).add()
+            onDrop?(log, shadow, reason)
             left &= left - 1
         }
     }
@@ -260,14 +265,16 @@ public final class MirrorTap {
         var wanted = lanes
         let route = UInt16(truncatingIfNeeded: route)
         if link.attachedEpoch.value != epoch || reclaimCursor >= 0 {
-            drop(wanted, route: route, .shadowDown)
+            drop(wanted, route: route, .shadowDown, log: log)
             return Self.none
         }
-        if bodyBytes > 0 { wanted = dropTooLarge(wanted, route: route, bodyBytes: bodyBytes) }
+        if bodyBytes > 0 {
+            wanted = dropTooLarge(wanted, route: route, bodyBytes: bodyBytes, log: log)
+        }
         if wanted == 0 { return Self.none }
         // Asked before anything is taken: with a starved shadow process most requests end here.
         guard loans < loansMax else {
-            drop(wanted, route: route, .loanLimit)
+            drop(wanted, route: route, .loanLimit, log: log)
             return Self.none
         }
         var capture = Capture()
@@ -278,20 +285,22 @@ public final class MirrorTap {
         capture.log = log
         capture.pair = pair
         guard let slot = captures.insert(capture) else {
-            drop(wanted, route: route, .captureLimit)
+            drop(wanted, route: route, .captureLimit, log: log)
             return Self.none
         }
         return UInt32(slot)
     }
 
-    private func dropTooLarge(_ lanes: UInt8, route: UInt16, bodyBytes: UInt64) -> UInt8 {
+    private func dropTooLarge(
+        _ lanes: UInt8, route: UInt16, bodyBytes: UInt64, log: UInt32
+    ) -> UInt8 {
         var kept: UInt8 = 0
         var left = lanes
         while left != 0 {
             let bit = left.trailingZeroBitCount
             left &= left - 1
             if bodyBytes > UInt64(lane(route, bit).pointee.bodyBytesMax) {
-                drop(1 << UInt8(bit), route: route, .bodyTooLarge)
+                drop(1 << UInt8(bit), route: route, .bodyTooLarge, log: log)
             } else {
                 kept |= 1 << UInt8(bit)
             }
@@ -316,7 +325,7 @@ public final class MirrorTap {
             capture.pointee.bodyBytes += slice.count
             let kept = dropTooLarge(
                 capture.pointee.lanes, route: capture.pointee.route,
-                bodyBytes: UInt64(capture.pointee.bodyBytes))
+                bodyBytes: UInt64(capture.pointee.bodyBytes), log: capture.pointee.log)
             capture.pointee.lanes = kept
             if kept == 0 {
                 discard(id, blocks, slices)
@@ -343,7 +352,8 @@ public final class MirrorTap {
         _ slices: borrowing SlicePool
     ) {
         let capture = captures[Int(id)]
-        drop(capture.pointee.lanes, route: capture.pointee.route, reason)
+        drop(
+            capture.pointee.lanes, route: capture.pointee.route, reason, log: capture.pointee.log)
         discard(id, blocks, slices)
     }
 
@@ -371,6 +381,7 @@ public final class MirrorTap {
             let isOn = lane.pointee.isEnabled && board.control[.enabled].value != 0
             if let reason = isOn ? push(id, shadow: shadow, now: now, slices) : .switchedOff {
                 tallies[shadow].dropped(reason).add()
+                onDrop?(capture.pointee.log, shadow, reason)
             } else {
                 tallies[shadow].outstanding.add()
                 pushed += 1

@@ -270,6 +270,18 @@ public final class AccessLog {
         if record.pointee.awaited == 0, record.pointee.isFinished { hand(over: Int(back.log)) }
     }
 
+    /// A copy was given up before it was lent: in the events of a request that has them, counted
+    /// by the tap.
+    func copyDropped(_ id: UInt32, shadow: Int, _ reason: DropReason) {
+        guard id != Self.none, records[Int(id)].pointee.pair != 0 else { return }
+        let record = records[Int(id)]
+        let place = Int(record.pointee.copyCount)
+        guard place < record.pointee.copies.count else { return }
+        record.pointee.copies[place].shadow = UInt8(truncatingIfNeeded: shadow)
+        record.pointee.copies[place].outcome = .dropped(0, reason)
+        record.pointee.copyCount += 1
+    }
+
     private func hand(over slot: Int) {
         if !writesLines, records[slot].pointee.copyCount == 0, records[slot].pointee.pair == 0 {
             // No event of it, and no line.

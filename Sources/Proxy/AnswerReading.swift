@@ -314,6 +314,7 @@ extension ProxyWorker {
         slices.clear(&upstream.pointee.replay, blocks)
         clients[client].pointee.flags.insert(.answerBegun)
         clients[client].pointee.status = UInt16(answerHead.status)
+        noteAnswer(client, base)
         if let head {
             upstream.pointee.inStart += UInt32(taken)
             let isLive = passAnswerBuffered(slot, client, head: head)
@@ -365,6 +366,7 @@ extension ProxyWorker {
                 upstreamFailed(slot, .noMemory)
                 return false
             }
+            keepAnswerInput(slot, client, count)
             if count > 0 { addAnswerBytes(slot, isChunk ? nil : head, count) }
             if isChunk { batch.add(crlf, blocks) }
             if isLength {
@@ -382,7 +384,7 @@ extension ProxyWorker {
                         slot: upstream.pointee.inSlot, offset: Int(upstream.pointee.inStart),
                         count: there),
                     payloadOnly: clients[client].pointee.flags.contains(.unchunked),
-                    capture: &noCapture)
+                    capture: &noCapture, keeping: .answer(client))
                 upstream.pointee.inStart += UInt32(relay.consumed)
             }
             switch relay.outcome {
@@ -444,6 +446,7 @@ extension ProxyWorker {
             if isWhole { upstream.pointee.flags.insert(.answerEnded) }
             let parts = batch.count
             for place in 0..<parts { headParts[place] = batch[place] }
+            keepAnswerParts(client, parts)
             var relay = ChunkRelay()
             let isFramed = frameDirect(client, count, parts, &relay)
             let isSent = isFramed && sendToClient(client)

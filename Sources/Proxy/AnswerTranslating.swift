@@ -43,6 +43,7 @@ extension ProxyWorker {
             upstreamFailed(slot, .upstreamMalformed)
             return false
         }
+        noteAnswer(client, base)
         answer.begin(status: status, framing: framing, second: Int(wallMs / 1_000))
         if answerHead.keepAlive { upstream.pointee.flags.insert(.keepAlive) }
         upstream.pointee.framing = .translated
@@ -117,7 +118,9 @@ extension ProxyWorker {
                 isLength ? Int(min(UInt64(input.count), upstream.pointee.bodyLeft)) : input.count
             payload = taken
             if taken > 0 {
-                answer.take(UnsafeRawBufferPointer(rebasing: input[..<taken]), into: &output)
+                let piece = UnsafeRawBufferPointer(rebasing: input[..<taken])
+                keepAnswer(Int(upstream.pointee.client), piece)
+                answer.take(piece, into: &output)
             }
             if isLength { upstream.pointee.bodyLeft -= UInt64(taken) }
             return isLength && upstream.pointee.bodyLeft == 0 ? .whole : .more
@@ -127,8 +130,9 @@ extension ProxyWorker {
                 switch upstream.pointee.chunks.next(input, &taken) {
                 case .data:
                     payload += taken - before
-                    answer.take(
-                        UnsafeRawBufferPointer(rebasing: input[before..<taken]), into: &output)
+                    let piece = UnsafeRawBufferPointer(rebasing: input[before..<taken])
+                    keepAnswer(Int(upstream.pointee.client), piece)
+                    answer.take(piece, into: &output)
                 case .framing, .cut, .trailer, .needMore: break
                 case .end: return .whole
                 case .invalid: return .invalid

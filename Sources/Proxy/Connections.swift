@@ -90,6 +90,8 @@ struct ClientConnection {
     var status: UInt16 = 0
     var capture = UInt32.max
     var log = UInt32.max
+    /// What is kept of the exchange for its events; `ExchangeCaptures.none` for nothing.
+    var kept = UInt32.max
     /// Body bytes of the request still to come; with chunked framing `chunks` knows.
     var bodyLeft: UInt64 = 0
     var chunks = ChunkedReader()

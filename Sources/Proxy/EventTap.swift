@@ -3,9 +3,11 @@ public import EventLog
 import HTTP
 import Mirror
 import Upstream
+import Verdict
 
-/// Makes events of a worker's mirrored requests and hands them to the event log's process. For the
-/// access log's thread: a worker's loop does nothing for it.
+/// Hands the event log's process what its events are made of: whole events of mirrored requests,
+/// and the skeletons of requests to LLM targets, mirrored or not, which the judge there fills. For
+/// the access log's thread: a worker's loop does nothing for it.
 public final class EventTap {
     /// What is the same in all events: the names that routes, targets and shadows have, and which
     /// configuration it is.
@@ -16,6 +18,11 @@ public final class EventTap {
         /// Of each shadow: its target's id.
         public var shadows: [String]
         public var configVersion: String
+        /// What is said of requests to LLM targets: whether the primary's texts and, by shadow, the
+        /// copies' are stored, and what is compared.
+        public var logsPrimary: Bool
+        public var logsShadow: [Bool]
+        public var metrics: CompareMetrics
 
         /// The names of a configuration.
         public init(settings: GatewaySettings, configVersion: String) {
@@ -23,6 +30,9 @@ public final class EventTap {
             targets = settings.routes.map { settings.targets[$0.target].id }
             shadows = settings.shadows.map(\.targetID)
             self.configVersion = configVersion
+            logsPrimary = settings.logsPrimaryResponse
+            logsShadow = settings.shadows.map(\.logsResponse)
+            metrics = settings.compareMetrics
         }
     }
 
@@ -43,9 +53,14 @@ public final class EventTap {
 
     deinit { room.deallocate() }
 
-    /// An event for each copy of a request. What does not fit in the ring is dropped and counted
-    /// there.
+    /// A skeleton of a request that has a pair, an event for each copy of any other. What does not
+    /// fit in the ring is dropped and counted there.
     func take(_ record: LogRecord) {
+        if record.pair != 0 {
+            skeleton(record).bytes.withUnsafeBytes { _ = producer.push($0) }
+            if producer.consumerNeedsWaking() { wake.signal() }
+            return
+        }
         for place in 0..<Int(record.copyCount) {
             let event = event(record, record.copies[place])
             if let bytes = event.encode(into: room) { _ = producer.push(bytes) }
@@ -86,6 +101,44 @@ public final class EventTap {
         event.shadow = shadow
         event.comparison = DecisionEvent.Comparison()
         return event
+    }
+
+    private func skeleton(_ record: LogRecord) -> Skeleton {
+        let route = Int(record.route)
+        var bones = Skeleton(pair: record.pair, timestampMs: record.wallMs)
+        bones.requestID = record.requestID.string
+        bones.route = names.routes[route]
+        bones.provider = names.targets[route]
+        bones.configVersion = names.configVersion
+        bones.method = record.method.string
+        bones.target = record.target.string
+        if record.status >= 500 || !record.isWhole { bones.reasonCode = "upstream_error" }
+        bones.latencyUs = Int(clamping: record.latencyNs / 1_000)
+        bones.status = record.isWhole ? Self.status(Int(record.status)) : .reset
+        bones.httpStatus = Int(record.status)
+        bones.requestBytes = Int(clamping: record.requestBytes)
+        bones.answerBytes = Int(clamping: record.answerBytes)
+        bones.logsResponse = names.logsPrimary
+        bones.metrics = names.metrics
+        for place in 0..<Int(record.copyCount) {
+            let copy = record.copies[place]
+            let outcome = copy.outcome
+            var part = Skeleton.Copy(
+                shadow: UInt16(copy.shadow), provider: names.shadows[Int(copy.shadow)])
+            part.logsResponse = names.logsShadow[Int(copy.shadow)]
+            if outcome.wasSent == 0 {
+                part.dropReason =
+                    DropReason(rawValue: Int(outcome.code))?.label ?? "invalid_copy"
+            } else {
+                part.shadowID = Self.text(outcome.shadowID)
+                part.latencyUs = Int(outcome.latencyUs)
+                part.httpStatus = Int(outcome.status)
+                part.status = Self.status(
+                    CopyResult(rawValue: Int(outcome.code)), Int(outcome.status))
+            }
+            bones.copies.append(part)
+        }
+        return bones
     }
 
     private static func status(_ code: Int) -> DecisionEvent.SideStatus {

@@ -136,6 +136,7 @@ extension ProxyWorker {
         let latencyNs = readClock().nanoseconds(
             since: Instant(nanoseconds: client.pointee.startedNs))
         counters.add(.requests)
+        if client.pointee.kept != ExchangeCaptures.none { endKept(slot, isWhole: isWhole) }
         if client.pointee.flags.contains(.held) { releaseHeld(slot) }
         if client.pointee.capture != MirrorTap.none, let tap {
             // The request never became whole, or the upstream answered before it did.

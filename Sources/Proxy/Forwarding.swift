@@ -61,7 +61,8 @@ final class Forwarding {
                 to: Target(
                     authority: PreparedBytes(target.authority),
                     pathPrefix: PreparedBytes(target.pathPrefix),
-                    provider: ProviderFields(target)))
+                    provider: ProviderFields(
+                        target, hasEvents: settings.eventLog != nil)))
         }
         routeTargets = .allocate(capacity: settings.routes.count)
         rewrites = .allocate(capacity: settings.routes.count)
@@ -106,6 +107,9 @@ final class Forwarding {
     /// Whether the route's target speaks the language of an LLM provider.
     @inline(__always)
     func hasProvider(ofRoute route: Int) -> Bool { targets[routeTargets[route]].provider != nil }
+
+    /// The language of the route's target; nil where it is none of an LLM provider's.
+    func dialect(ofRoute route: Int) -> Dialect? { targets[routeTargets[route]].provider?.dialect }
 
     /// Whether the route's target has to have a key and has none.
     func lacksKey(ofRoute route: Int) -> Bool {
@@ -164,7 +168,7 @@ final class Forwarding {
             // What comes back compressed could not be told apart.
             provider.copyFields(
                 head.fields, bytes, leavingOut: left, transport, clientKeys,
-                leavingOutEncoding: provider.annotates(head, bytes), &writer)
+                leavingOutEncoding: provider.readsAnswer(head, bytes), &writer)
         } else if copiesByLine {
             transport.copyFields(head.fields, bytes, leavingOut: left, clientKeys, &writer)
             transport.writeSubject(tls, entry, &writer)

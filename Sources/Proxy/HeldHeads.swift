@@ -44,7 +44,7 @@ extension Forwarding {
         } else {
             provider.copyFields(
                 head.fields, bytes, leavingOut: lines.leftOut, transport, clientKeys,
-                leavingOutEncoding: provider.annotates(head, bytes), &writer)
+                leavingOutEncoding: provider.readsAnswer(head, bytes), &writer)
         }
         writer.append("Content-Length: ")
         writer.append(decimal: UInt64(bodyBytes))

@@ -128,13 +128,16 @@ extension ProxyWorker {
     /// Sends a request that is whole.
     private func sendHeld(_ slot: Int, _ held: HeldRequest) {
         switch onHeld?(slot, held) ?? .pass {
-        case .pass: break
+        case .pass: keepRequest(slot, held)
         case .replaced(let body):
             guard held.replace(with: body, blocks) else {
                 gatewayAnswer(slot, .noMemory)
                 return
             }
+            // Without what the policies took out.
+            keepRequest(slot, held)
         case .answer(let status, let body):
+            keepRequest(slot, held)
             answer(slot, status: status, body)
             return
         }
@@ -145,6 +148,12 @@ extension ProxyWorker {
             }
             sendHeld(slot, held, bytes.baseAddress!)
         }
+    }
+
+    /// Keeps the body for the request's events.
+    private func keepRequest(_ slot: Int, _ held: HeldRequest) {
+        guard clients[slot].pointee.kept != ExchangeCaptures.none else { return }
+        for slice in held.body { keepRequest(slot, slice) }
     }
 
     private func sendHeld(_ slot: Int, _ held: HeldRequest, _ bytes: UnsafeRawPointer) {

@@ -86,6 +86,10 @@ public enum ProxyLimits {
     public static let trimIntervalMs = 250
     /// Orders about mirroring that hold, or come back when others end.
     public static let mirrorOrdersMax = 64
+    /// Exchanges with LLM targets that are kept for events at one time, and the share of the blocks
+    /// that they may hold together.
+    static let capturesMax = 4_096
+    public static let captureBlocksShare = 4
     /// Lines about failed handshakes with targets are this far apart.
     public static let tlsFaultIntervalMs = 10_000
 }

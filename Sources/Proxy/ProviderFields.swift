@@ -18,9 +18,11 @@ struct ProviderFields {
     let annotation: PreparedBytes
     /// Nothing can be sent: the key that is asked for is not there.
     let lacksKey: Bool
+    /// Answers are read for events.
+    private let hasEvents: Bool
 
     /// Nil for a target that is no provider.
-    init?(_ target: TargetSettings) {
+    init?(_ target: TargetSettings, hasEvents: Bool = false) {
         guard let provider = target.provider else { return nil }
         dialect = provider.dialect
         maxTokens = provider.maxTokens
@@ -29,6 +31,7 @@ struct ProviderFields {
         annotation = PreparedBytes(
             provider.annotates ? ProviderAnnotation.member(provider.name) : "")
         lacksKey = provider.lacksKey
+        self.hasEvents = hasEvents
     }
 
     /// Cookies are for the gateway's own name, and where a client comes from is not the provider's
@@ -84,6 +87,12 @@ struct ProviderFields {
     /// Whether a request is a chat whose answer gets the member.
     func annotates(_ head: RequestHead, _ bytes: UnsafeRawPointer) -> Bool {
         annotation.count > 0 && head.method == .post && Inference(head, bytes) == .chat
+    }
+
+    /// Whether a request's answer is read on its way: what comes compressed could not be.
+    func readsAnswer(_ head: RequestHead, _ bytes: UnsafeRawPointer) -> Bool {
+        if annotates(head, bytes) { return true }
+        return hasEvents && head.method == .post && Inference(head, bytes) != nil
     }
 
     /// What a request asks of the target.

@@ -49,6 +49,8 @@ public final class ProxyWorker {
     /// The worker's half of the mirror; nil where no shadow is configured.
     public let tap: MirrorTap?
     let log: AccessLog?
+    /// What is kept of exchanges with LLM targets; nil where no events are logged.
+    let captures: ExchangeCaptures?
     let table: UpstreamTable
     var random: FastRandom
     var idleUpstreams = 0
@@ -117,7 +119,8 @@ public final class ProxyWorker {
     public init(
         settings: GatewaySettings, security: Security = Security(), index: Int, board: Board,
         memory: UnsafeMutableRawPointer, memoryFD: Int32,
-        tap: MirrorTap?, log: AccessLog?, wakeFD: Int32, now: Instant, seed: UInt64,
+        tap: MirrorTap?, log: AccessLog?, captures: ExchangeCaptures? = nil, wakeFD: Int32,
+        now: Instant, seed: UInt64,
         movesClock: Bool = false
     ) throws(SystemError) {
         self.settings = settings
@@ -128,6 +131,10 @@ public final class ProxyWorker {
         process = board.workerProcesses[index]
         self.tap = tap
         self.log = log
+        self.captures = captures
+        if let tap, let log, log.makesEvents {
+            tap.onDrop = { log.copyDropped($0, shadow: $1, $2) }
+        }
         self.now = now
         self.wakeFD = wakeFD
         isClockMoved = movesClock

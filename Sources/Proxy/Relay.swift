@@ -86,13 +86,18 @@ extension ProxyWorker {
         if relay.made != BlockPool.none { blocks.release(relay.made) }
     }
 
+    /// Whose payload chunked bytes are, where it is kept for events: a client's slot.
+    enum Keeping {
+        case request(Int), answer(Int)
+    }
+
     /// Goes over chunked bytes and collects in `batch` what is passed on: the bytes as they came
     /// but for extensions and refused trailer fields, or with `payloadOnly` the payload alone.
-    /// Payload goes to `capture` too, where there is one.
+    /// Payload goes to `capture` too, where there is one, and is kept as `keeping` says.
     func relayChunks(
         _ chunks: inout ChunkedReader, _ trailers: inout Int32, _ trailerBytes: inout UInt32,
         input: Slice,
-        payloadOnly: Bool, capture: inout UInt32
+        payloadOnly: Bool, capture: inout UInt32, keeping: Keeping
     ) -> ChunkRelay {
         var relay = ChunkRelay()
         let base = blocks.pointer(input.slot) + Int(input.offset)
@@ -124,6 +129,7 @@ extension ProxyWorker {
                 relay.payload += position - start
                 pass(start, position)
                 lend(input, start, position, &capture)
+                keep(input, start, position, keeping)
             case .cut, .needMore: break
             case .trailer:
                 // Without framing there is no place for trailers; kept, they would stay with the
@@ -175,6 +181,14 @@ extension ProxyWorker {
         guard capture != MirrorTap.none, let tap else { return }
         let slice = Slice(slot: input.slot, offset: Int(input.offset) + start, count: end - start)
         if !tap.append(slice, .body, to: capture, blocks, slices) { capture = MirrorTap.none }
+    }
+
+    private func keep(_ input: Slice, _ start: Int, _ end: Int, _ keeping: Keeping) {
+        let slice = Slice(slot: input.slot, offset: Int(input.offset) + start, count: end - start)
+        switch keeping {
+        case .request(let client): keepRequest(client, slice)
+        case .answer(let client): keepAnswer(client, slice)
+        }
     }
 
     /// Ends a chunked body: the trailer fields that may pass, and the empty line.

@@ -19,6 +19,7 @@ extension ProxyWorker {
         client.pointee.bodyRead += UInt64(count)
         client.pointee.progress &+= UInt32(count)
         if client.pointee.bodyLeft == 0 { client.pointee.flags.insert(.requestRead) }
+        keepRequest(slot, slice)
         return slice
     }
 
@@ -110,7 +111,7 @@ extension ProxyWorker {
                 input: Slice(
                     slot: client.pointee.inSlot, offset: Int(client.pointee.inStart),
                     count: Int(client.pointee.inEnd - client.pointee.inStart)),
-                payloadOnly: false, capture: &client.pointee.capture)
+                payloadOnly: false, capture: &client.pointee.capture, keeping: .request(slot))
             client.pointee.inStart += UInt32(step.consumed)
             client.pointee.bodyRead += UInt64(step.payload)
             client.pointee.progress &+= client.pointee.inStart - before
@@ -178,7 +179,10 @@ extension ProxyWorker {
             for place in 0..<parts { headParts[place] = batch[place] }
             let isSent = sendToUpstream(upstream)
             if isSent, client.pointee.state == .exchange {
-                for place in 0..<parts { capture(slot, headParts[place]) }
+                for place in 0..<parts {
+                    capture(slot, headParts[place])
+                    keepRequest(slot, headParts[place])
+                }
             }
             for place in 0..<parts { blocks.release(headParts[place].slot) }
             guard isSent, client.pointee.state == .exchange else { return false }

@@ -236,7 +236,7 @@ extension ProxyWorker {
             let address = forwarding.chain.client(head.fields, bytes, client.pointee.peer)
             client.pointee.log = log.begin(head, bytes, route: route, address)
             if isProvider, log.makesEvents, client.pointee.log != AccessLog.none {
-                log.beginPair(client.pointee.log)
+                beginEvents(slot, log, bytes, route: route)
             }
         }
         switch head.framing {

@@ -14,4 +14,21 @@ public enum VerdictLimits {
     /// Room of one ring of captures between a process and the judge: a power of two, and more than
     /// twice the longest capture.
     public static let captureRingBytes = 8 << 20
+    /// Captures of one kind that wait for their request's end, and their bytes: beyond either the
+    /// oldest is dropped.
+    public static let waitingMax = 8_192
+    public static let waitingBytesMax = 32 << 20
+    /// Copies of one request, and the bytes of each text of a skeleton.
+    static let copiesMax = 8
+    static let skeletonTextBytesMax = 1_024
+    /// The longest skeleton.
+    static let skeletonBytesMax = 32 << 10
+    /// A model's name, and another word that a provider tells, as events show it.
+    static let wordBytesMax = 256
+    /// Names of tools that an event lists.
+    static let toolCallsMax = 32
+    /// Rate-limit fields that an event shows.
+    static let rateLimitsMax = 24
+    /// Words of one text that the lexical embedder counts.
+    static let wordsMax = 1 << 16
 }

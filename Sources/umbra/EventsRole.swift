@@ -2,6 +2,7 @@ import CLinux
 import CoreLoop
 import EventLog
 import Proxy
+import Verdict
 
 /// The process that writes the event log.
 enum EventsRole {
@@ -22,6 +23,16 @@ enum EventsRole {
             rings.events[worker], wake: Wake(fd: RoleFD.eventsWake),
             names: EventTap.Names(settings: launch.settings, configVersion: version))
         return (tap, rings.primaries[worker])
+    }
+
+    /// What a worker keeps of exchanges with LLM targets; nil where there are none, or no events.
+    static func captures(
+        _ settings: GatewaySettings, _ ring: RecordRing?
+    ) throws(SystemError) -> ExchangeCaptures? {
+        guard let ring, settings.hasProviders else { return nil }
+        return try ExchangeCaptures(
+            ring, bodyBytesMax: settings.captureBytes,
+            blocksMax: settings.runtime.blocksPerWorker / ProxyLimits.captureBlocksShare)
     }
 
     /// A shadow process's end: the ring of its captures. Nil where none are logged.
@@ -71,8 +82,12 @@ enum EventsRole {
         _ writer: LogWriter, _ rings: EventRings.Mapped, _ process: CounterRow<ProcessCell>,
         _ counters: CounterRow<LogCounter>, _ isStopped: () -> Bool
     ) {
+        let judge = Judge(
+            primaries: rings.primaries, shadows: rings.shadows, left: rings.left,
+            counters: counters)
         let loop = LogLoop(
-            writer, rings: rings.events, wake: Wake(fd: RoleFD.wake), counters: counters)
+            writer, rings: rings.events, wake: Wake(fd: RoleFD.wake), counters: counters,
+            source: judge)
         var failures = (write: counters.value(.writeFailures), sync: counters.value(.syncFailures))
         let isDurable = loop.run {
             process[.heartbeatMs].set(Instant.now().milliseconds)

@@ -88,9 +88,8 @@ enum RoleCommand {
             let link = MirrorLink(plan: &plan, depth: runtime.ringDepth)!
             tap = try MirrorTap(
                 worker: index, process: launch.shadowProcess(ofWorker: index),
-                routes: settings.routes.map(\.lanes),
-                link: link, board: board.mirror, wake: Wake(fd: RoleFD.shadowWake),
-                blocksOnLoanMax: runtime.blocksOnLoanMax)
+                routes: settings.routes.map(\.lanes), link: link, board: board.mirror,
+                wake: Wake(fd: RoleFD.shadowWake), blocksOnLoanMax: runtime.blocksOnLoanMax)
         }
         // Read before the file is opened: a rotation in between has it opened twice.
         var rotations = board.supervisor.value(.logRotations)
@@ -99,8 +98,9 @@ enum RoleCommand {
         let security = try Secrets.forWorker(&settings)
         let worker = try ProxyWorker(
             settings: settings, security: security, index: index, board: board,
-            memory: blocks.base, memoryFD: blocks.fd, tap: tap,
-            log: log, wakeFD: RoleFD.wake, now: .now(), seed: randomSeed())
+            memory: blocks.base, memoryFD: blocks.fd, tap: tap, log: log,
+            captures: try EventsRole.captures(settings, taps?.captures), wakeFD: RoleFD.wake,
+            now: .now(), seed: randomSeed())
         givePolicies(worker, settings)
         // One listening socket of each address for each worker; this one serves its own, and those
         // that the supervisor has it serve for others.

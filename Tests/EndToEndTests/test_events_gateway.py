@@ -8,27 +8,9 @@ import time
 
 import pytest
 
+from harness.event_log import events, verify, wait_events
 from harness.gateway import BINARY, Gateway, settings
 from harness.waiting import wait_for
-
-
-def events(folder, *words):
-    if "--last" not in words:
-        words = ("--last", "10000", *words)
-    run = subprocess.run([BINARY, "events", "list", "--json", "--dir", str(folder), *words],
-                         capture_output=True, text=True, timeout=30)
-    return json.loads(run.stdout) if run.returncode == 0 else []
-
-
-def verify(folder):
-    run = subprocess.run([BINARY, "events", "verify", "--json", "--dir", str(folder)],
-                         capture_output=True, text=True, timeout=30)
-    return json.loads(run.stdout)
-
-
-def wait_events(folder, count, *words):
-    return wait_for(lambda: (found := events(folder, *words)) and len(found) >= count and found,
-                    lambda: f"{count} events, there are {len(events(folder, *words))}")
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ import Foundation
 import HTTP
 import Testing
 import Upstream
+import Verdict
 
 @testable import Mirror
 @testable import Proxy
@@ -49,13 +50,17 @@ import Upstream
         var dropped: UInt64 { ring.droppedCount }
 
         func request(
-            id: String = "id-1", status: Int = 200, isWhole: Bool = true,
+            id: String = "id-1", status: Int = 200, isWhole: Bool = true, ofProvider: Bool = false,
             _ outcomes: [CopyReturn]
         ) throws {
             let request = try ParsedRequest(
                 "GET /a HTTP/1.1\r\nHost: h.test\r\nX-Request-Id: \(id)\r\n\r\n")
             let record = request.source.withUnsafeBytes {
                 log.begin(request.head, $0.baseAddress!, route: 0, AddressText("10.1.2.3"))
+            }
+            if ofProvider {
+                log.beginPair(record)
+                log.copyDropped(record, shadow: 0, .bodyTooLarge)
             }
             log.awaitShadows(record, outcomes.count)
             for outcome in outcomes {
@@ -65,6 +70,18 @@ import Upstream
             log.finish(
                 record, status: status, latencyNs: 1_500_000, requestBytes: 5, answerBytes: 77,
                 isWhole: isWhole)
+        }
+
+        /// All skeletons, once the thread has ended.
+        func skeletons() throws -> [Skeleton] {
+            log.stop()
+            var consumer = RecordConsumer(ring)
+            var found: [Skeleton] = []
+            while case .record(let bytes) = consumer.peek() {
+                found.append(try #require(Skeleton(bytes)))
+                consumer.consume(bytes.count)
+            }
+            return found
         }
 
         /// All events, once the thread has ended.
@@ -148,6 +165,26 @@ import Upstream
         var bytes = [UInt8](repeating: 0, count: 1 << 16)
         let count = pread(try #require(rig.fd), &bytes, bytes.count, 0)
         #expect(bytes[..<max(0, count)].count { $0 == 0x0A } == 3)
+    }
+
+    /// Mirrored or not, and with the copies that were dropped before they were lent.
+    @Test func requestsToProvidersAreSkeletons() throws {
+        let rig = try Rig()
+        try rig.request(ofProvider: true, [])
+        try rig.request(
+            id: "id-2", status: 503, ofProvider: true,
+            [.sent(1, .timeout, status: 0, latencyUs: 9, shadowID: (1, 2))])
+        let bones = try rig.skeletons()
+        #expect(bones.map(\.requestID) == ["id-1", "id-2"])
+        #expect(bones[0].pair != bones[1].pair)
+        #expect(bones[0].provider == "app" && bones[0].route == "api")
+        #expect(bones[0].method == "GET" && bones[0].target == "/a")
+        #expect(bones[0].latencyUs == 1_500 && bones[0].answerBytes == 77)
+        #expect(bones.map(\.reasonCode) == ["ok", "upstream_error"])
+        #expect(bones[0].copies.map(\.dropReason) == ["body_too_large"])
+        #expect(bones[1].copies.map(\.dropReason) == ["body_too_large", nil])
+        #expect(bones[1].copies[1].status == .timeout && bones[1].copies[1].latencyUs == 9)
+        #expect(bones[1].copies[1].shadowID == "00000000-0000-0001-0000-000000000002")
     }
 
     @Test func aFullRingDropsAndCounts() throws {

@@ -1,0 +1,287 @@
+public import CoreLoop
+public import EventLog
+import HTTP
+import Providers
+
+/// Makes the events of requests to LLM targets: joins what the workers' logs say (`Skeleton`) with
+/// what was captured of both sides (`CaptureRecord`), reads the answers, and compares them. For the
+/// event log's process; not for use by two threads.
+///
+/// A worker pushes its capture before it lets go of the log record, and a shadow process before the
+/// copy's return: once a skeleton is there, so are its captures, unless they were dropped. What
+/// waits for its skeleton is bounded (`VerdictLimits.waiting…`): the oldest goes.
+public final class Judge: EventSource {
+    private let rings: [CaptureRing]
+    private let primaries: WaitingCaptures
+    private let copies: WaitingCaptures
+    private let left: RecordRing?
+    private let embedder: Embedder
+    private let counters: CounterRow<LogCounter>
+    private let random = SecureRandom()
+    private let room: UnsafeMutableRawBufferPointer
+
+    /// - Parameters:
+    ///   - primaries: the workers' rings of captures; `shadows`: the shadow processes'.
+    ///   - left: the rings in which a former judge has left what waits; the first is this one's own
+    /// to leave something in.
+    ///   - counters: where lost captures are counted.
+    public init(
+        primaries: [RecordRing], shadows: [RecordRing], left: [RecordRing],
+        embedder: Embedder = .lexical, counters: CounterRow<LogCounter>
+    ) {
+        self.primaries = WaitingCaptures()
+        copies = WaitingCaptures()
+        self.embedder = embedder
+        self.counters = counters
+        self.left = left.first
+        rings =
+            primaries.map { CaptureRing($0, .primary) } + shadows.map { CaptureRing($0, .shadow) }
+        room = .allocate(byteCount: EventLog.Limits.recordBytesMax, alignment: 8)
+        for ring in left { take(CaptureRing(ring, nil)) }
+    }
+
+    deinit { room.deallocate() }
+
+    /// Skeletons are.
+    public func isRaw(_ record: UnsafeRawBufferPointer) -> Bool { Skeleton.isOne(record) }
+
+    /// Takes what lies in the rings of captures.
+    public func gather() {
+        for ring in rings { take(ring) }
+    }
+
+    private func take(_ ring: CaptureRing) {
+        let lost = ring.consumer.takeDropped()
+        if lost > 0 { counters.add(.capturesDropped, lost) }
+        // No more than a ringful: a producer that fills it as fast holds nobody up.
+        var budget = VerdictLimits.captureRingBytes
+        while budget > 0 {
+            switch ring.consumer.peek() {
+            case .empty: return
+            case .invalid:
+                counters.add(.capturesDropped)
+                return
+            case .record(let bytes):
+                budget -= bytes.count
+                if let record = CaptureRecord(bytes),
+                    ring.kind == nil || ring.kind == record.head.kind
+                {
+                    let table = record.head.kind == .primary ? primaries : copies
+                    let lost = table.put(
+                        WaitingCaptures.Key(record.head.pair, record.head.shadow), Array(bytes))
+                    if lost > 0 { counters.add(.capturesDropped, UInt64(lost)) }
+                } else {
+                    counters.add(.capturesDropped)
+                }
+                ring.consumer.consume(bytes.count)
+            }
+        }
+    }
+
+    /// Leaves what still waits to the next judge.
+    public func close() {
+        gather()
+        guard let left else { return }
+        var producer = RecordProducer(left)
+        for table in [primaries, copies] {
+            while let bytes = table.takeOldest() {
+                bytes.withUnsafeBytes { _ = producer.push($0) }
+            }
+        }
+    }
+
+    /// An event for each copy of the request that `record` is the skeleton of, or the one that it
+    /// has without copies.
+    public func makeEvents(
+        of record: UnsafeRawBufferPointer, _ event: (UnsafeRawBufferPointer) -> Void
+    ) {
+        guard let skeleton = Skeleton(record) else {
+            counters.add(.refused)
+            return
+        }
+        gather()
+        let call = Self.call(skeleton)
+        let primary = reading(primaries, skeleton, shadow: 0, hashes: true)
+        if skeleton.copies.isEmpty {
+            write(self.event(skeleton, primary, nil, call), event)
+        }
+        for copy in skeleton.copies {
+            let shadow = reading(copies, skeleton, shadow: copy.shadow, hashes: false)
+            var made = self.event(skeleton, primary, copy, call)
+            if copy.dropReason == nil { add(copy, shadow, primary, skeleton, call, to: &made) }
+            write(made, event)
+        }
+    }
+
+    private static func call(_ skeleton: Skeleton) -> Inference? {
+        guard skeleton.method == "POST" else { return nil }
+        var target = skeleton.target
+        return target.withUTF8 { Inference(path: UnsafeRawBufferPointer($0)) }
+    }
+
+    private func reading(
+        _ table: WaitingCaptures, _ skeleton: Skeleton, shadow: UInt16, hashes: Bool
+    ) -> SideReading? {
+        let bytes = table.take(WaitingCaptures.Key(skeleton.pair, shadow))
+        return bytes?.withUnsafeBytes { raw in
+            CaptureRecord(raw).map {
+                SideReading(
+                    $0, method: skeleton.method, target: skeleton.target, hashes: hashes,
+                    wallMs: skeleton.timestampMs)
+            }
+        }
+    }
+
+    private func write(_ event: DecisionEvent, _ take: (UnsafeRawBufferPointer) -> Void) {
+        if let bytes = event.encode(into: room) {
+            take(bytes)
+        } else {
+            counters.add(.refused)
+        }
+    }
+
+    // MARK: Events
+
+    /// What is the same in all events of a request, and why `copy` was not sent.
+    private func event(
+        _ skeleton: Skeleton, _ reading: SideReading?, _ copy: Skeleton.Copy?,
+        _ call: Inference?
+    ) -> DecisionEvent {
+        var primary = DecisionEvent.Side(
+            provider: skeleton.provider, model: nil, latencyUs: skeleton.latencyUs,
+            status: skeleton.status)
+        primary.httpStatus = skeleton.httpStatus
+        primary.requestBytes = skeleton.requestBytes
+        primary.answerBytes = skeleton.answerBytes
+        reading?.fill(&primary, isInference: call != nil)
+        if skeleton.logsResponse { primary.response = reading?.comparedText }
+        var event = DecisionEvent(
+            id: UUIDv7.make(milliseconds: skeleton.timestampMs, random.next(), random.next()),
+            timestampMs: skeleton.timestampMs, verdict: skeleton.verdict,
+            reasonCode: skeleton.reasonCode, requestID: skeleton.requestID,
+            configVersion: skeleton.configVersion, primary: primary)
+        event.policy = skeleton.policy
+        event.policies = skeleton.policies
+        event.model = primary.model
+        event.route = skeleton.route
+        event.requestHash = reading?.requestHash
+        event.primaryTranslationLoss = reading?.losses ?? []
+        if let copy, let reason = copy.dropReason {
+            event.shadowProvider = copy.provider
+            event.dropReason = reason
+        }
+        return event
+    }
+
+    /// The copy's side, and how the two compare.
+    private func add(
+        _ copy: Skeleton.Copy, _ reading: SideReading?, _ primary: SideReading?,
+        _ skeleton: Skeleton, _ call: Inference?, to event: inout DecisionEvent
+    ) {
+        var shadow = DecisionEvent.Side(
+            provider: copy.provider, model: nil, latencyUs: copy.latencyUs, status: copy.status)
+        shadow.httpStatus = copy.httpStatus
+        shadow.answerBytes = reading?.answerBytes
+        reading?.fill(&shadow, isInference: call != nil)
+        if copy.logsResponse { shadow.response = reading?.comparedText }
+        event.shadowID = copy.shadowID
+        event.translationLoss = reading?.losses ?? []
+        var comparison = DecisionEvent.Comparison()
+        comparison.latency = skeleton.metrics.contains(.latency)
+        comparison.tokens = skeleton.metrics.contains(.tokenCount)
+        // Two vectors of numbers are none of the lexical embedder's business.
+        if skeleton.metrics.contains(.contentSimilarity), call != nil, call != .embeddings,
+            event.primary.status == .success, shadow.status == .success,
+            let one = primary?.comparedText, let other = reading?.comparedText
+        {
+            comparison.contentSimilarity = embedder.similarity(one, other)
+            comparison.embedder = embedder.id
+        }
+        event.shadow = shadow
+        event.comparison = comparison
+    }
+}
+
+/// A ring of captures, and the kind that alone may lie in it.
+private final class CaptureRing {
+    var consumer: RecordConsumer
+    let kind: CaptureRecord.Kind?
+
+    init(_ ring: RecordRing, _ kind: CaptureRecord.Kind?) {
+        consumer = RecordConsumer(ring)
+        self.kind = kind
+    }
+}
+
+/// Captures that wait for their skeletons, in the order in which they came; bounded.
+final class WaitingCaptures {
+    struct Key: Hashable {
+        let pair: UInt64
+        let shadow: UInt16
+
+        init(_ pair: UInt64, _ shadow: UInt16) {
+            self.pair = pair
+            self.shadow = shadow
+        }
+    }
+
+    private var records: [Key: (number: UInt64, bytes: [UInt8])] = [:]
+    /// Keys in the order of arrival, by number; those that were taken are still among them.
+    private var order: [(number: UInt64, key: Key)] = []
+    private var first = 0
+    private var nextNumber: UInt64 = 0
+    private(set) var byteCount = 0
+
+    var count: Int { records.count }
+
+    /// Keeps a record. Returns how many others were lost for it: one of the same key, and the
+    /// oldest beyond the bounds.
+    func put(_ key: Key, _ bytes: [UInt8]) -> Int {
+        var lost = 0
+        if let former = records[key] {
+            byteCount -= former.bytes.count
+            lost += 1
+        }
+        records[key] = (nextNumber, bytes)
+        order.append((nextNumber, key))
+        nextNumber += 1
+        byteCount += bytes.count
+        while records.count > VerdictLimits.waitingMax
+            || byteCount > VerdictLimits.waitingBytesMax
+        {
+            guard takeOldest() != nil else { break }
+            lost += 1
+        }
+        return lost
+    }
+
+    /// Takes one record out.
+    func take(_ key: Key) -> [UInt8]? {
+        guard let record = records.removeValue(forKey: key) else { return nil }
+        byteCount -= record.bytes.count
+        tidy()
+        return record.bytes
+    }
+
+    /// Takes the oldest out; nil where there is none.
+    func takeOldest() -> [UInt8]? {
+        while first < order.count {
+            let (number, key) = order[first]
+            first += 1
+            // Taken meanwhile, or written over by a later one.
+            guard let record = records[key], record.number == number else { continue }
+            return take(key)
+        }
+        return nil
+    }
+
+    private func tidy() {
+        if records.isEmpty {
+            order.removeAll(keepingCapacity: true)
+            first = 0
+        } else if order.count > 2 * VerdictLimits.waitingMax + 2 * records.count {
+            order = order[first...].filter { records[$0.key]?.number == $0.number }
+            first = 0
+        }
+    }
+}

@@ -1,0 +1,195 @@
+import EventLog
+import HTTP
+import Providers
+
+/// What a capture says once its bodies are read: the request, the answer in the common form, and
+/// what the answer's head told.
+struct SideReading {
+    /// The model that was asked for.
+    private(set) var model: String?
+    /// Nil where the answer cannot be read: cut off, compressed, or in no language that is known.
+    private(set) var answer: AnswerSummary?
+    /// Whether the answer was there to be read, and was none of its API's.
+    private(set) var isInvalid = false
+    private(set) var losses: [String] = []
+    private(set) var rateLimit: [(name: String, value: String)] = []
+    private(set) var retryAfterSeconds: Int?
+    private(set) var indexHash: String?
+    private(set) var requestHash: String?
+    private(set) var firstByteUs: Int?
+    private(set) var answerBytes: Int?
+    private var request: JSONDocument?
+
+    /// Reads `record`, of a request with this method and target. `hashes`: whether the request's
+    /// hash is wanted.
+    init(_ record: CaptureRecord, method: String, target: String, hashes: Bool, wallMs: UInt64) {
+        let flags = record.head.flags
+        if record.head.firstByteUs > 0 { firstByteUs = Int(record.head.firstByteUs) }
+        if !flags.contains(.answerCut) { answerBytes = record[.answer].count }
+        if !flags.contains(.requestCut) {
+            request = try? JSONDocument(Array(record[.request]))
+            if hashes {
+                requestHash = RequestHash.text(
+                    method: method, target: target, document: request, body: record[.request])
+            }
+        }
+        model = Self.word(String(decoding: record[.model], as: UTF8.self))
+        if model == nil { model = Self.word(request?.root["model"]?.string ?? "") }
+        losses = record[.losses].split(separator: 0x0A).map { String(decoding: $0, as: UTF8.self) }
+        readFields(record[.fields], wallMs: wallMs)
+        guard record.head.status != 0, !flags.contains(.isEncoded) else { return }
+        if flags.contains(.isStreamed) {
+            readStream(record)
+        } else {
+            readWhole(record, isError: record.head.status >= 400)
+        }
+    }
+
+    private mutating func readStream(_ record: CaptureRecord) {
+        var stream = StreamSummary(record.head.answerDialect)
+        stream.take(record[.answer])
+        let flags = record.head.flags
+        // A stream that says why it ended lacks at most the last word.
+        let hasEnd =
+            stream.isWhole || stream.answer.finishReason != nil || stream.answer.error != nil
+        isInvalid =
+            stream.isInvalid
+            || (!hasEnd && flags.contains(.isWhole) && !flags.contains(.answerCut))
+        if !isInvalid, !flags.contains(.answerCut) { answer = stream.answer }
+    }
+
+    private mutating func readWhole(_ record: CaptureRecord, isError: Bool) {
+        let flags = record.head.flags
+        guard flags.contains(.isWhole), !flags.contains(.answerCut) else { return }
+        guard let document = try? JSONDocument(Array(record[.answer])),
+            let summary = AnswerSummary(document)
+        else {
+            isInvalid = !isError
+            return
+        }
+        answer = summary
+        if let hash = document.root["index_hash"]?.string { indexHash = Self.word(hash) }
+    }
+
+    private mutating func readFields(_ lines: UnsafeRawBufferPointer, wallMs: UInt64) {
+        for line in lines.split(separator: 0x0A) {
+            guard let colon = line.firstIndex(of: UInt8(ascii: ":")) else { continue }
+            let name = String(decoding: line[..<colon], as: UTF8.self).lowercased()
+            let value = line[(colon + 1)...].drop { $0 == 0x20 || $0 == 0x09 }
+            let end = value.lastIndex { $0 > 0x20 }.map { $0 + 1 } ?? value.startIndex
+            let text = value[..<end]
+            switch name {
+            case "retry-after":
+                retryAfterSeconds = Self.seconds(UnsafeRawBufferPointer(rebasing: text), wallMs)
+            case "x-index-hash":
+                indexHash = indexHash ?? Self.word(String(decoding: text, as: UTF8.self))
+            default:
+                guard rateLimit.count < VerdictLimits.rateLimitsMax,
+                    let shown = Self.word(String(decoding: text, as: UTF8.self))
+                else { continue }
+                rateLimit.append((name, shown))
+            }
+        }
+    }
+
+    /// Retry-After as seconds from now (RFC 9110 §10.2.3); nil where it cannot be read.
+    private static func seconds(_ value: UnsafeRawBufferPointer, _ wallMs: UInt64) -> Int? {
+        if let date = HTTPDate.parse(value) {
+            return max(0, Int(clamping: date) - Int(clamping: wallMs / 1_000))
+        }
+        return Int(String(decoding: value, as: UTF8.self)).flatMap { $0 >= 0 ? $0 : nil }
+    }
+
+    /// A provider's word, cut at `VerdictLimits.wordBytesMax`; nil for none.
+    static func word(_ text: String) -> String? {
+        if text.isEmpty { return nil }
+        guard text.utf8.count > VerdictLimits.wordBytesMax else { return text }
+        return String(decoding: text.utf8.prefix(VerdictLimits.wordBytesMax), as: UTF8.self)
+    }
+
+    // MARK: What is made of it
+
+    /// The tokens as the provider counted them; where an answer came without, what its texts and
+    /// the request's make about.
+    var usage: DecisionEvent.Usage? {
+        guard let answer, answer.error == nil else { return nil }
+        if let told = answer.usage {
+            return DecisionEvent.Usage(
+                inputTokens: told.input, outputTokens: told.output, isEstimated: told.isEstimated)
+        }
+        let written =
+            answer.text.utf8.count + answer.reasoning.utf8.count
+            + answer.toolCalls.reduce(0) { $0 + $1.name.utf8.count + $1.arguments.utf8.count }
+        return DecisionEvent.Usage(
+            inputTokens: TokenUsage.estimate(bytes: promptBytes),
+            outputTokens: TokenUsage.estimate(bytes: written), isEstimated: true)
+    }
+
+    /// Bytes of the request's texts, those of images and files not among them.
+    private var promptBytes: Int {
+        guard let root = request?.root else { return 0 }
+        var bytes = 0
+        for name in ["messages", "system", "input", "instructions", "prompt", "tools"] {
+            if let value = root[named: name] { bytes += Self.textBytes(value) }
+        }
+        return bytes
+    }
+
+    private static func textBytes(_ value: JSONValue) -> Int {
+        switch value.kind {
+        case .null, .flag, .number: 0
+        case .string:
+            value.withText { text in
+                text.starts(with: "data:".utf8) ? 0 : text.count
+            } ?? 0
+        case .list: value.elements.reduce(0) { $0 + textBytes($1) }
+        case .object:
+            // What names a part is no part of the prompt, nor is a file's content.
+            value.members.reduce(0) { sum, member in
+                switch member.name {
+                case "role", "type", "id", "tool_call_id", "tool_use_id", "data", "media_type": sum
+                default: sum + textBytes(member.value)
+                }
+            }
+        }
+    }
+
+    /// What is compared, and stored where the configuration says so: the text, and behind it each
+    /// call of a tool on a line of its own.
+    var comparedText: String? {
+        guard let answer, answer.error == nil else { return nil }
+        return answer.toolCalls.reduce(answer.text) { text, call in
+            (text.isEmpty ? "" : text + "\n") + call.name + "(" + call.arguments + ")"
+        }
+    }
+
+    /// How the exchange ended, with what its answer says: a 200 may hold an error, or nothing that
+    /// can be read. `isInference`: whether an answer of a known form was asked for.
+    func status(
+        _ status: DecisionEvent.SideStatus, isInference: Bool
+    ) -> DecisionEvent.SideStatus {
+        guard status == .success, isInference else { return status }
+        if let error = answer?.error {
+            return error.contains("rate_limit") ? .rateLimited : .error5xx
+        }
+        return isInvalid ? .invalidAnswer : .success
+    }
+
+    /// Puts what is known into a side of an event.
+    func fill(_ side: inout DecisionEvent.Side, isInference: Bool) {
+        side.model = model
+        side.status = status(side.status, isInference: isInference)
+        side.firstByteUs = firstByteUs
+        side.rateLimit = rateLimit
+        side.retryAfterSeconds = retryAfterSeconds
+        side.indexHash = indexHash
+        guard let answer, isInference else { return }
+        if side.status == .success { side.usage = usage }
+        side.modelRevision = Self.word(answer.fingerprint ?? "") ?? Self.word(answer.model)
+        side.finishReason = answer.finishReason?.rawValue
+        side.isRefusal = answer.isRefusal
+        side.toolCalls = answer.toolCalls.prefix(VerdictLimits.toolCallsMax).map {
+            Self.word($0.name) ?? ""
+        }
+    }
+}

@@ -1,0 +1,342 @@
+import CoreLoop
+import EventLog
+import Foundation
+import Providers
+import Testing
+
+@testable import Verdict
+
+/// A judge with rings of its own, and the two processes that fill them.
+final class Bench {
+    private let memory: SharedMemory
+    private let rings: [RecordRing]
+    let counters: CounterRow<LogCounter>
+    private(set) var judge: Judge!
+    private let counterMemory: SharedMemory
+    var ringBytes: Int
+
+    init(ringBytes: Int = 1 << 18) throws {
+        self.ringBytes = ringBytes
+        counterMemory = try .plain(byteCount: 4_096)
+        var plan = MemoryPlan(base: counterMemory.base)
+        counters = try #require(CounterRow<LogCounter>(plan: &plan))
+        let one = RecordRing.byteCount(of: ringBytes)
+        memory = try .plain(byteCount: 3 * one)
+        let base = memory.base
+        rings = (0..<3).map {
+            var plan = MemoryPlan(base: base + $0 * one)
+            return RecordRing(plan: &plan, byteCount: ringBytes)!
+        }
+        anew()
+    }
+
+    /// Another judge in the place of the last one, as after a reload.
+    func anew() {
+        judge = Judge(
+            primaries: [rings[0]], shadows: [rings[1]], left: [rings[2]], counters: counters)
+    }
+
+    var lost: UInt64 { counters.value(.capturesDropped) }
+
+    func push(_ head: CaptureHead, toShadowRing: Bool? = nil, _ parts: [CaptureRecord.Part: String])
+    {
+        let isShadow = toShadowRing ?? (head.kind == .shadow)
+        var producer = RecordProducer(rings[isShadow ? 1 : 0])
+        let count = parts.values.reduce(CaptureRecord.headBytes) { $0 + $1.utf8.count }
+        _ = producer.push(byteCount: count) { memory in
+            var writer = CaptureWriter(memory, head)
+            for part in CaptureRecord.Part.allCases { writer.append(parts[part] ?? "", to: part) }
+        }
+    }
+
+    func events(_ bones: Skeleton) throws -> [[String: Any]] {
+        var found: [[String: Any]] = []
+        bones.bytes.withUnsafeBytes { record in
+            judge.makeEvents(of: record) { bytes in
+                let value = try? JSONSerialization.jsonObject(with: Data(bytes))
+                found.append(value as? [String: Any] ?? [:])
+            }
+        }
+        return found
+    }
+}
+
+@Suite struct JudgeTests {
+    private static let ask =
+        #"{"model":"gpt-4o-mini","messages":[{"role":"user","content":"Hi there"}]}"#
+
+    private static func chat(_ text: String, usage: String? = "18,245", more: String = "") -> String
+    {
+        let counts = usage?.split(separator: ",") ?? []
+        let told =
+            usage == nil
+            ? "" : #","usage":{"prompt_tokens":\#(counts[0]),"completion_tokens":\#(counts[1])}"#
+        return
+            #"{"object":"chat.completion","model":"gpt-4o-mini-2024","system_fingerprint":"fp_1","#
+            + #""choices":[{"index":0,"finish_reason":"stop","message":{"role":"assistant","content":"\#(text)"\#(more)}}]\#(told)}"#
+    }
+
+    private static func message(_ text: String) -> String {
+        #"{"type":"message","model":"claude","content":[{"type":"text","text":"\#(text)"}],"#
+            + #""stop_reason":"end_turn","usage":{"input_tokens":18,"output_tokens":312}}"#
+    }
+
+    private static func head(_ kind: CaptureRecord.Kind, _ dialect: Dialect = .openAI)
+        -> CaptureHead
+    {
+        var head = CaptureHead(kind, pair: 7, dialect: dialect)
+        head.status = 200
+        head.flags = .isWhole
+        head.firstByteUs = 12_000
+        return head
+    }
+
+    private static func bones(_ copies: Int = 1) -> Skeleton {
+        var bones = Skeleton(pair: 7, timestampMs: 1_795_000_000_000)
+        bones.requestID = "id-1"
+        bones.route = "default"
+        bones.provider = "openai"
+        bones.method = "POST"
+        bones.target = "/v1/chat/completions"
+        bones.latencyUs = 834_000
+        bones.httpStatus = 200
+        for number in 0..<copies {
+            var copy = Skeleton.Copy(shadow: UInt16(number), provider: "anthropic")
+            copy.latencyUs = 1_102_000
+            copy.httpStatus = 200
+            copy.shadowID = "s-\(number)"
+            bones.copies.append(copy)
+        }
+        return bones
+    }
+
+    private func pair(_ event: [String: Any]) throws -> [String: [String: Any]] {
+        try #require(event["traffic_mirror"] as? [String: [String: Any]])
+    }
+
+    @Test func bothSidesMakeOneEvent() throws {
+        let bench = try Bench()
+        bench.push(
+            Self.head(.primary),
+            [
+                .request: Self.ask, .answer: Self.chat("one two three"),
+                .fields:
+                    "x-ratelimit-limit-requests: 10000\r\nretry-after: 7\r\nX-Index-Hash: idx\r\n",
+            ])
+        bench.push(
+            Self.head(.shadow, .anthropic),
+            [
+                .model: "claude-sonnet", .losses: "seed: dropped\nn: dropped\n", .request: "{}",
+                .answer: Self.message("one two three"),
+            ])
+        let events = try bench.events(Self.bones())
+        #expect(events.count == 1)
+        let event = events[0]
+        #expect(event["model"] as? String == "gpt-4o-mini")
+        #expect(event["ttft_ms"] as? Double == 12)
+        #expect(event["finish_reason"] as? String == "stop")
+        #expect(event["model_rev"] as? String == "fp_1")
+        #expect(event["index_hash"] as? String == "idx")
+        #expect(event["retry_after"] as? Int == 7)
+        #expect(event["rate_limit"] as? [String: String] == ["x-ratelimit-limit-requests": "10000"])
+        #expect(event["usage"] as? [String: Int] == ["input_tokens": 18, "output_tokens": 245])
+        #expect(event["translation_loss"] as? [String] == ["seed: dropped", "n: dropped"])
+        #expect(event["embedder"] as? String == "lexical-v1")
+        #expect((event["req_hash"] as? String)?.count == 64)
+        let both = try pair(event)
+        #expect(both["primary"]?["model"] as? String == "gpt-4o-mini")
+        #expect(both["shadow"]?["model"] as? String == "claude-sonnet")
+        #expect(both["shadow"]?["output_tokens"] as? Int == 312)
+        #expect(both["comparison"]?["latency_diff_ms"] as? Double == 268)
+        #expect(both["comparison"]?["token_count_diff"] as? Int == 67)
+        #expect(both["comparison"]?["content_similarity"] as? Double == 1)
+        #expect(bench.lost == 0)
+        // Nothing of what was said.
+        for secret in ["Hi there", "one two"] { #expect(!"\(event)".contains(secret)) }
+    }
+
+    @Test func textsAreStoredWhereTheConfigurationSaysSo() throws {
+        for (primary, shadow) in [(true, false), (false, true), (true, true)] {
+            let bench = try Bench()
+            bench.push(
+                Self.head(.primary), [.request: Self.ask, .answer: Self.chat("of the primary")])
+            bench.push(
+                Self.head(.shadow), [.request: Self.ask, .answer: Self.chat("of the shadow")])
+            var bones = Self.bones()
+            bones.logsResponse = primary
+            bones.copies[0].logsResponse = shadow
+            let event = try bench.events(bones)[0]
+            let texts = try #require(event["responses"] as? [String: [String: Any]])
+            #expect(texts["primary"]?["text"] as? String == (primary ? "of the primary" : nil))
+            #expect(texts["shadow"]?["text"] as? String == (shadow ? "of the shadow" : nil))
+            #expect(event["prompt"] == nil && !"\(event)".contains("Hi there"))
+        }
+    }
+
+    @Test func withoutCapturesThereIsStillAnEvent() throws {
+        let bench = try Bench()
+        let event = try bench.events(Self.bones())[0]
+        #expect(event["model"] == nil && event["usage"] == nil && event["req_hash"] == nil)
+        let both = try pair(event)
+        #expect(both["comparison"]?["latency_diff_ms"] as? Double == 268)
+        #expect(both["comparison"]?["content_similarity"] == nil)
+        let plain = try bench.events(Self.bones(0))
+        #expect(plain.count == 1 && plain[0]["traffic_mirror"] == nil)
+    }
+
+    @Test func copiesThatWereNotSentSayWhy() throws {
+        let bench = try Bench()
+        bench.push(Self.head(.primary), [.request: Self.ask, .answer: Self.chat("x")])
+        var bones = Self.bones(2)
+        bones.copies[0].dropReason = "shadow_down"
+        let events = try bench.events(bones)
+        #expect(events.count == 2)
+        #expect(events[0]["drop_reason"] as? String == "shadow_down")
+        #expect(events[0]["traffic_mirror"] == nil)
+        #expect(events[1]["traffic_mirror"] != nil)
+        #expect(events.allSatisfy { $0["model"] as? String == "gpt-4o-mini" })
+    }
+
+    @Test func tokensAreEstimatedWhereNobodyCounted() throws {
+        let bench = try Bench()
+        bench.push(
+            Self.head(.primary), [.request: Self.ask, .answer: Self.chat("12345678", usage: nil)])
+        let usage = try #require(try bench.events(Self.bones(0))[0]["usage"] as? [String: Any])
+        #expect(usage["estimated"] as? Bool == true)
+        #expect(usage["input_tokens"] as? Int == 2 && usage["output_tokens"] as? Int == 2)
+    }
+
+    @Test func streamsAreRead() throws {
+        let bench = try Bench()
+        var head = Self.head(.primary)
+        head.flags = [.isStreamed, .isWhole]
+        let chunk = #"data: {"object":"chat.completion.chunk","choices":[{"index":0,"delta":"#
+        let stream =
+            chunk + #"{"content":"one "}}]}"# + "\n\n" + chunk
+            + #"{"content":"two"},"finish_reason":"length"}]}"# + "\n\n"
+            + #"data: {"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":4}}"#
+            + "\n\ndata: [DONE]\n\n"
+        bench.push(head, [.request: Self.ask, .answer: stream])
+        bench.push(Self.head(.shadow), [.request: Self.ask, .answer: Self.chat("one two")])
+        let event = try bench.events(Self.bones())[0]
+        #expect(event["finish_reason"] as? String == "length")
+        #expect(event["usage"] as? [String: Int] == ["input_tokens": 3, "output_tokens": 4])
+        #expect(try pair(event)["comparison"]?["content_similarity"] as? Double == 1)
+        // One that breaks off, with and without the upstream's clean end.
+        for (isWhole, status) in [(true, "invalid_answer"), (false, "success")] {
+            head.flags = isWhole ? [.isStreamed, .isWhole] : .isStreamed
+            bench.push(
+                head, [.request: Self.ask, .answer: chunk + #"{"content":"one "}}]}"# + "\n\n"])
+            bench.push(Self.head(.shadow), [.request: Self.ask, .answer: Self.chat("one two")])
+            let event = try bench.events(Self.bones())[0]
+            #expect(try pair(event)["primary"]?["status"] as? String == status)
+        }
+    }
+
+    @Test(arguments: [
+        ("<html>no</html>", 200, "invalid_answer"), ("{}", 200, "invalid_answer"),
+        ("", 200, "invalid_answer"),
+        (#"{"error":{"type":"server_error"}}"#, 200, "error_5xx"),
+        (#"{"error":{"type":"rate_limit_error"}}"#, 200, "rate_limited"),
+        (#"{"error":{"type":"invalid_request_error"}}"#, 400, "error_4xx"),
+        ("<html>", 502, "error_5xx"),
+    ])
+    func answersThatAreNoneAreNamed(answer: String, status: Int, word: String) throws {
+        let bench = try Bench()
+        var head = Self.head(.shadow)
+        head.status = UInt16(status)
+        bench.push(Self.head(.primary), [.request: Self.ask, .answer: Self.chat("x")])
+        bench.push(head, [.request: Self.ask, .answer: answer])
+        var bones = Self.bones()
+        bones.copies[0].httpStatus = status
+        bones.copies[0].status = status == 200 ? .success : status < 500 ? .error4xx : .error5xx
+        let both = try pair(try bench.events(bones)[0])
+        #expect(both["shadow"]?["status"] as? String == word)
+        #expect(both["shadow"]?["output_tokens"] == nil)
+        #expect(both["comparison"]?["content_similarity"] == nil)
+    }
+
+    @Test func toolsAndRefusals() throws {
+        let bench = try Bench()
+        func call(_ city: String) -> String {
+            #","tool_calls":[{"function":{"name":"get_weather","arguments":"{\"city\":\"\#(city)\"}"}}]"#
+        }
+        bench.push(
+            Self.head(.primary), [.request: Self.ask, .answer: Self.chat("", more: call("Bonn"))])
+        bench.push(
+            Self.head(.shadow), [.request: Self.ask, .answer: Self.chat("", more: call("Köln"))])
+        let event = try bench.events(Self.bones())[0]
+        #expect(event["tool_calls"] as? [String] == ["get_weather"])
+        let likeness = try #require(
+            try pair(event)["comparison"]?["content_similarity"] as? Double)
+        #expect(likeness > 0.3 && likeness < 1)
+        bench.push(
+            Self.head(.primary),
+            [.request: Self.ask, .answer: Self.chat("", more: #","refusal":"No.""#)])
+        #expect(try bench.events(Self.bones(0))[0]["refusal"] as? Bool == true)
+    }
+
+    @Test func metricsThatAreNotAskedForAreNotThere() throws {
+        let bench = try Bench()
+        bench.push(Self.head(.primary), [.request: Self.ask, .answer: Self.chat("x")])
+        bench.push(Self.head(.shadow), [.request: Self.ask, .answer: Self.chat("x")])
+        var bones = Self.bones()
+        bones.metrics = [.tokenCount]
+        let comparison = try pair(try bench.events(bones)[0])["comparison"]
+        #expect(comparison?.keys.sorted() == ["token_count_diff"])
+    }
+
+    @Test func theHashIsOfWhatIsAskedFor() throws {
+        func hash(_ body: String, _ target: String = "/v1/chat/completions") throws -> String? {
+            let bench = try Bench()
+            bench.push(Self.head(.primary), [.request: body, .answer: Self.chat("x")])
+            var bones = Self.bones(0)
+            bones.target = target
+            return try bench.events(bones)[0]["req_hash"] as? String
+        }
+        let one = try hash(#"{"model":"m","n":1,"s":"é"}"#)
+        #expect(one != nil)
+        #expect(try hash(" { \"s\" : \"\\u00e9\",\n\"n\":1, \"model\":\"m\"}") == one)
+        #expect(try hash(#"{"model":"m","n":2,"s":"é"}"#) != one)
+        let query = try hash("{}", "/v1/chat/completions?a=1&b=2")
+        #expect(try hash("{}", "/v1/chat/completions?b=2&a=1&api_key=secret") == query)
+        #expect(try hash("{}", "/v1/chat/completions?b=2&a=2") != query)
+        #expect(try hash("no JSON") != nil)
+    }
+
+    // MARK: Waiting
+
+    @Test func aRingsKindIsItsOwn() throws {
+        let bench = try Bench()
+        bench.push(
+            Self.head(.primary), toShadowRing: true, [.request: Self.ask, .answer: Self.chat("x")])
+        #expect(try bench.events(Self.bones(0))[0]["model"] == nil)
+        #expect(bench.lost == 1)
+    }
+
+    @Test func whatWaitsIsLeftToTheNextJudge() throws {
+        let bench = try Bench()
+        bench.push(Self.head(.primary), [.request: Self.ask, .answer: Self.chat("x")])
+        bench.judge.gather()
+        bench.judge.close()
+        bench.anew()
+        #expect(try bench.events(Self.bones(0))[0]["model"] as? String == "gpt-4o-mini")
+        #expect(bench.lost == 0)
+    }
+
+    @Test func theOldestGoes() throws {
+        let table = WaitingCaptures()
+        let part = [UInt8](repeating: 0, count: VerdictLimits.waitingBytesMax / 4)
+        var lost = 0
+        for pair in 1...6 { lost += table.put(.init(UInt64(pair), 0), part) }
+        #expect(lost == 2 && table.count == 4)
+        #expect(table.take(.init(2, 0)) == nil && table.take(.init(3, 0)) != nil)
+        #expect(table.put(.init(4, 0), [1]) == 1)
+        #expect(table.take(.init(4, 0)) == [1])
+        for pair in 1...20_000 { _ = table.put(.init(UInt64(pair), 1), [2]) }
+        #expect(table.count == VerdictLimits.waitingMax)
+        #expect(table.take(.init(20_000, 1)) == [2])
+        while table.takeOldest() != nil {}
+        #expect(table.count == 0 && table.byteCount == 0)
+    }
+}
