@@ -182,6 +182,11 @@ public struct RecordConsumer: ~Copyable {
         return .invalid
     }
 
+    /// Whether more than half of the ring's room is taken.
+    public var isHalfFull: Bool {
+        ring.tail.pointee.load(ordering: .acquiring) &- head > UInt64(ring.capacity / 2)
+    }
+
     /// Records that the producer dropped since this was last asked, by whichever writer.
     public func takeDropped() -> UInt64 {
         let count = ring.dropped.pointee.load(ordering: .relaxed)

@@ -2,6 +2,7 @@ public import CoreLoop
 public import EventLog
 import HTTP
 import Mirror
+import Policy
 import Upstream
 import Verdict
 
@@ -23,6 +24,8 @@ public final class EventTap {
         public var logsPrimary: Bool
         public var logsShadow: [Bool]
         public var metrics: CompareMetrics
+        /// The policies of the chain, by their names.
+        public var policies: [String]
 
         /// The names of a configuration.
         public init(settings: GatewaySettings, configVersion: String) {
@@ -33,6 +36,7 @@ public final class EventTap {
             logsPrimary = settings.logsPrimaryResponse
             logsShadow = settings.shadows.map(\.logsResponse)
             metrics = settings.compareMetrics
+            policies = settings.policies.map(\.name)
         }
     }
 
@@ -120,6 +124,7 @@ public final class EventTap {
         bones.answerBytes = Int(clamping: record.answerBytes)
         bones.logsResponse = names.logsPrimary
         bones.metrics = names.metrics
+        note(record.policy, in: &bones)
         for place in 0..<Int(record.copyCount) {
             let copy = record.copies[place]
             let outcome = copy.outcome
@@ -139,6 +144,24 @@ public final class EventTap {
             bones.copies.append(part)
         }
         return bones
+    }
+
+    /// What policies said of the request.
+    private func note(_ report: PolicyReport, in bones: inout Skeleton) {
+        guard report.verdict != .allow else { return }
+        bones.verdict =
+            switch report.verdict {
+            case .allow: .allow
+            case .redact: .redact
+            case .escalate: .escalate
+            case .block: .block
+            }
+        bones.reasonCode = report.reason.map { "\($0)" } ?? bones.reasonCode
+        bones.policies = names.policies.indices.filter { report.bits >> UInt32($0) & 1 == 1 }.map {
+            names.policies[$0]
+        }
+        // The one that blocks is the last that looked.
+        bones.policy = report.verdict == .block ? bones.policies.last : bones.policies.first
     }
 
     private static func status(_ code: Int) -> DecisionEvent.SideStatus {

@@ -1,6 +1,7 @@
 public import CoreLoop
 public import EventLog
 import HTTP
+public import Policy
 import Providers
 
 /// Makes the events of requests to LLM targets: joins what the workers' logs say (`Skeleton`) with
@@ -16,6 +17,7 @@ public final class Judge: EventSource {
     private let copies: WaitingCaptures
     private let left: RecordRing?
     private let embedder: Embedder
+    private let policies: PolicyChain?
     private let counters: CounterRow<LogCounter>
     private let random = SecureRandom()
     private let room: UnsafeMutableRawBufferPointer
@@ -24,20 +26,26 @@ public final class Judge: EventSource {
     ///   - primaries: the workers' rings of captures; `shadows`: the shadow processes'.
     ///   - left: the rings in which a former judge has left what waits; the first is this one's own
     /// to leave something in.
+    ///   - policies: what answers are held against, and what stored texts must not show.
     ///   - counters: where lost captures are counted.
     public init(
         primaries: [RecordRing], shadows: [RecordRing], left: [RecordRing],
-        embedder: Embedder = .lexical, counters: CounterRow<LogCounter>
+        embedder: Embedder = .lexical, policies: PolicyChain? = nil,
+        counters: CounterRow<LogCounter>
     ) {
         self.primaries = WaitingCaptures()
         copies = WaitingCaptures()
         self.embedder = embedder
+        self.policies = policies
         self.counters = counters
         self.left = left.first
         rings =
             primaries.map { CaptureRing($0, .primary) } + shadows.map { CaptureRing($0, .shadow) }
         room = .allocate(byteCount: EventLog.Limits.recordBytesMax, alignment: 8)
-        for ring in left { take(CaptureRing(ring, nil)) }
+        for ring in left {
+            let former = CaptureRing(ring, nil)
+            while take(former) {}
+        }
     }
 
     deinit { room.deallocate() }
@@ -45,42 +53,59 @@ public final class Judge: EventSource {
     /// Skeletons are.
     public func isRaw(_ record: UnsafeRawBufferPointer) -> Bool { Skeleton.isOne(record) }
 
-    /// Takes what lies in the rings of captures.
+    /// Makes room in rings of captures that are half full, and counts what they have lost. The rest
+    /// stays there until it is asked for: it outlives this process.
     public func gather() {
-        for ring in rings { take(ring) }
-    }
-
-    private func take(_ ring: CaptureRing) {
-        let lost = ring.consumer.takeDropped()
-        if lost > 0 { counters.add(.capturesDropped, lost) }
-        // No more than a ringful: a producer that fills it as fast holds nobody up.
-        var budget = VerdictLimits.captureRingBytes
-        while budget > 0 {
-            switch ring.consumer.peek() {
-            case .empty: return
-            case .invalid:
-                counters.add(.capturesDropped)
-                return
-            case .record(let bytes):
-                budget -= bytes.count
-                if let record = CaptureRecord(bytes),
-                    ring.kind == nil || ring.kind == record.head.kind
-                {
-                    let table = record.head.kind == .primary ? primaries : copies
-                    let lost = table.put(
-                        WaitingCaptures.Key(record.head.pair, record.head.shadow), Array(bytes))
-                    if lost > 0 { counters.add(.capturesDropped, UInt64(lost)) }
-                } else {
-                    counters.add(.capturesDropped)
-                }
-                ring.consumer.consume(bytes.count)
-            }
+        for ring in rings {
+            let lost = ring.consumer.takeDropped()
+            if lost > 0 { counters.add(.capturesDropped, lost) }
+            while ring.consumer.isHalfFull, take(ring) {}
         }
     }
 
-    /// Leaves what still waits to the next judge.
+    /// Takes captures off the rings until that of `key` is there; all of them where it is not.
+    private func find(_ key: WaitingCaptures.Key, _ kind: CaptureRecord.Kind) -> [UInt8]? {
+        let table = kind == .primary ? primaries : copies
+        if let there = table.take(key) { return there }
+        let own = rings.filter { $0.kind == kind }
+        guard !own.isEmpty else { return nil }
+        // Most likely in its own worker's.
+        let first = kind == .primary ? Int(key.pair >> 48) % own.count : 0
+        for step in 0..<own.count {
+            let ring = own[(first + step) % own.count]
+            // No more than a ringful: a producer that fills it as fast holds nobody up.
+            for _ in 0..<VerdictLimits.captureRingBytes / CaptureRecord.headBytes {
+                guard take(ring) else { break }
+                if let there = table.take(key) { return there }
+            }
+        }
+        return nil
+    }
+
+    /// Takes one capture off a ring, to wait for its skeleton. False where there is none.
+    private func take(_ ring: CaptureRing) -> Bool {
+        switch ring.consumer.peek() {
+        case .empty: return false
+        case .invalid:
+            counters.add(.capturesDropped)
+            return false
+        case .record(let bytes):
+            var lost = 0
+            if let record = CaptureRecord(bytes), ring.kind == nil || ring.kind == record.head.kind
+            {
+                let table = record.head.kind == .primary ? primaries : copies
+                lost = table.put(.init(record.head.pair, record.head.shadow), Array(bytes))
+            } else {
+                lost = 1
+            }
+            if lost > 0 { counters.add(.capturesDropped, UInt64(lost)) }
+            ring.consumer.consume(bytes.count)
+            return true
+        }
+    }
+
+    /// Leaves what waits here to the next judge, who finds what is in the rings by itself.
     public func close() {
-        gather()
         guard let left else { return }
         var producer = RecordProducer(left)
         for table in [primaries, copies] {
@@ -99,14 +124,13 @@ public final class Judge: EventSource {
             counters.add(.refused)
             return
         }
-        gather()
         let call = Self.call(skeleton)
-        let primary = reading(primaries, skeleton, shadow: 0, hashes: true)
+        let primary = reading(.primary, skeleton, shadow: 0)
         if skeleton.copies.isEmpty {
             write(self.event(skeleton, primary, nil, call), event)
         }
         for copy in skeleton.copies {
-            let shadow = reading(copies, skeleton, shadow: copy.shadow, hashes: false)
+            let shadow = reading(.shadow, skeleton, shadow: copy.shadow)
             var made = self.event(skeleton, primary, copy, call)
             if copy.dropReason == nil { add(copy, shadow, primary, skeleton, call, to: &made) }
             write(made, event)
@@ -120,14 +144,13 @@ public final class Judge: EventSource {
     }
 
     private func reading(
-        _ table: WaitingCaptures, _ skeleton: Skeleton, shadow: UInt16, hashes: Bool
+        _ kind: CaptureRecord.Kind, _ skeleton: Skeleton, shadow: UInt16
     ) -> SideReading? {
-        let bytes = table.take(WaitingCaptures.Key(skeleton.pair, shadow))
-        return bytes?.withUnsafeBytes { raw in
+        find(.init(skeleton.pair, shadow), kind)?.withUnsafeBytes { raw in
             CaptureRecord(raw).map {
                 SideReading(
-                    $0, method: skeleton.method, target: skeleton.target, hashes: hashes,
-                    wallMs: skeleton.timestampMs)
+                    $0, method: skeleton.method, target: skeleton.target,
+                    hashes: kind == .primary, wallMs: skeleton.timestampMs)
             }
         }
     }
@@ -154,7 +177,7 @@ public final class Judge: EventSource {
         primary.requestBytes = skeleton.requestBytes
         primary.answerBytes = skeleton.answerBytes
         reading?.fill(&primary, isInference: call != nil)
-        if skeleton.logsResponse { primary.response = reading?.comparedText }
+        if skeleton.logsResponse { primary.response = reading?.comparedText.map(stored) }
         var event = DecisionEvent(
             id: UUIDv7.make(milliseconds: skeleton.timestampMs, random.next(), random.next()),
             timestampMs: skeleton.timestampMs, verdict: skeleton.verdict,
@@ -166,11 +189,30 @@ public final class Judge: EventSource {
         event.route = skeleton.route
         event.requestHash = reading?.requestHash
         event.primaryTranslationLoss = reading?.losses ?? []
+        if let text = reading?.comparedText { flag(text, in: &event) }
         if let copy, let reason = copy.dropReason {
             event.shadowProvider = copy.provider
             event.dropReason = reason
         }
         return event
+    }
+
+    /// A text as it may be stored.
+    private func stored(_ text: String) -> String { policies?.redacted(text) ?? text }
+
+    /// Marks an event whose answer, which the user has, holds what a filter looks for.
+    private func flag(_ text: String, in event: inout DecisionEvent) {
+        guard let policies else { return }
+        var report = PolicyReport()
+        var text = text
+        text.withUTF8 { policies.inspectAnswer(UnsafeRawBufferPointer($0), &report) }
+        guard report.verdict != .allow else { return }
+        let names = policies.names(report)
+        for name in names where !event.policies.contains(name) { event.policies.append(name) }
+        guard event.verdict == .allow || event.verdict == .redact else { return }
+        event.verdict = .escalate
+        event.reasonCode = report.isUndecided ? "not_decided" : "answer_flagged"
+        event.policy = names.first
     }
 
     /// The copy's side, and how the two compare.
@@ -183,7 +225,7 @@ public final class Judge: EventSource {
         shadow.httpStatus = copy.httpStatus
         shadow.answerBytes = reading?.answerBytes
         reading?.fill(&shadow, isInference: call != nil)
-        if copy.logsResponse { shadow.response = reading?.comparedText }
+        if copy.logsResponse { shadow.response = reading?.comparedText.map(stored) }
         event.shadowID = copy.shadowID
         event.translationLoss = reading?.losses ?? []
         var comparison = DecisionEvent.Comparison()

@@ -1,6 +1,7 @@
 import CLinux
 import CoreLoop
 import EventLog
+import Policy
 import Proxy
 import Verdict
 
@@ -62,7 +63,12 @@ enum EventsRole {
                 if fault != nil {
                     Console.log(.info, "event log: \(settings.directory) is written")
                 }
-                return serve(writer, rings, process, counters, isStopped)
+                // A configuration that was checked has no pattern that cannot be read.
+                let policies = try? PolicyChain(launch.settings.policies)
+                let judge = Judge(
+                    primaries: rings.primaries, shadows: rings.shadows, left: rings.left,
+                    policies: policies, counters: counters)
+                return serve(writer, rings.events, judge, process, counters, isStopped)
             } catch {
                 let text = "\(error)"
                 // A reload's handing over is no news; only what lasts is.
@@ -79,14 +85,12 @@ enum EventsRole {
     }
 
     private static func serve(
-        _ writer: LogWriter, _ rings: EventRings.Mapped, _ process: CounterRow<ProcessCell>,
+        _ writer: LogWriter, _ rings: [RecordRing], _ judge: Judge,
+        _ process: CounterRow<ProcessCell>,
         _ counters: CounterRow<LogCounter>, _ isStopped: () -> Bool
     ) {
-        let judge = Judge(
-            primaries: rings.primaries, shadows: rings.shadows, left: rings.left,
-            counters: counters)
         let loop = LogLoop(
-            writer, rings: rings.events, wake: Wake(fd: RoleFD.wake), counters: counters,
+            writer, rings: rings, wake: Wake(fd: RoleFD.wake), counters: counters,
             source: judge)
         var failures = (write: counters.value(.writeFailures), sync: counters.value(.syncFailures))
         let isDurable = loop.run {

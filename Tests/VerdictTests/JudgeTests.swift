@@ -1,6 +1,7 @@
 import CoreLoop
 import EventLog
 import Foundation
+import Policy
 import Providers
 import Testing
 
@@ -31,9 +32,10 @@ final class Bench {
     }
 
     /// Another judge in the place of the last one, as after a reload.
-    func anew() {
+    func anew(_ policies: PolicyChain? = nil) {
         judge = Judge(
-            primaries: [rings[0]], shadows: [rings[1]], left: [rings[2]], counters: counters)
+            primaries: [rings[0]], shadows: [rings[1]], left: [rings[2]], policies: policies,
+            counters: counters)
     }
 
     var lost: UInt64 { counters.value(.capturesDropped) }
@@ -310,18 +312,83 @@ final class Bench {
         let bench = try Bench()
         bench.push(
             Self.head(.primary), toShadowRing: true, [.request: Self.ask, .answer: Self.chat("x")])
-        #expect(try bench.events(Self.bones(0))[0]["model"] == nil)
+        #expect(try bench.events(Self.bones())[0]["model"] == nil)
         #expect(bench.lost == 1)
     }
 
     @Test func whatWaitsIsLeftToTheNextJudge() throws {
         let bench = try Bench()
         bench.push(Self.head(.primary), [.request: Self.ask, .answer: Self.chat("x")])
-        bench.judge.gather()
+        // It stands in the way of another, of which there is none.
+        var other = Self.bones(0)
+        other.pair = 8
+        #expect(try bench.events(other)[0]["model"] == nil)
         bench.judge.close()
         bench.anew()
         #expect(try bench.events(Self.bones(0))[0]["model"] as? String == "gpt-4o-mini")
         #expect(bench.lost == 0)
+    }
+
+    /// What nobody has asked for yet stays in its ring, where a death does not reach it.
+    @Test func theRingsAreEmptiedOnlyAsFarAsIsAskedFor() throws {
+        let bench = try Bench()
+        for pair in 1...3 {
+            var head = Self.head(.primary)
+            head.pair = UInt64(pair)
+            bench.push(head, [.request: Self.ask, .answer: Self.chat("x")])
+        }
+        bench.judge.gather()
+        var bones = Self.bones(0)
+        for pair in [2, 1, 3] {
+            // As after a death, with what was taken on the way to the second.
+            if pair == 3 { bench.anew() }
+            bones.pair = UInt64(pair)
+            #expect(try bench.events(bones)[0]["model"] as? String == "gpt-4o-mini")
+        }
+    }
+
+    @Test func aRingThatFillsIsMadeRoomIn() throws {
+        let bench = try Bench(ringBytes: 1 << 14)
+        for pair in 1...200 {
+            var head = Self.head(.primary)
+            head.pair = UInt64(pair)
+            bench.push(head, [.request: Self.ask, .answer: Self.chat("x")])
+            bench.judge.gather()
+        }
+        #expect(bench.lost == 0)
+        var bones = Self.bones(0)
+        for pair in [200, 1, 100] {
+            bones.pair = UInt64(pair)
+            #expect(try bench.events(bones)[0]["model"] as? String == "gpt-4o-mini")
+        }
+    }
+
+    /// What detectors look for is not stored, and what filters look for is flagged.
+    @Test func policiesHoldForAnswers() throws {
+        let bench = try Bench()
+        var filter = ContentFilterSettings()
+        filter.patterns = [.literal("forbidden")]
+        bench.anew(
+            try PolicyChain([
+                PolicySettings(name: "words", kind: .contentFilter(filter)),
+                PolicySettings(name: "pii", kind: .piiDetector(PIISettings())),
+            ]))
+        bench.push(
+            Self.head(.primary),
+            [.request: Self.ask, .answer: Self.chat("a forbidden word for jo@example.org")])
+        bench.push(Self.head(.shadow), [.request: Self.ask, .answer: Self.chat("jo@example.org")])
+        var bones = Self.bones()
+        bones.logsResponse = true
+        bones.copies[0].logsResponse = true
+        let event = try bench.events(bones)[0]
+        #expect(event["verdict"] as? String == "escalate")
+        #expect(event["reason_code"] as? String == "answer_flagged")
+        #expect(event["policy"] as? String == "words")
+        let texts = try #require(event["responses"] as? [String: [String: Any]])
+        for side in ["primary", "shadow"] {
+            let text = try #require(texts[side]?["text"] as? String)
+            #expect(!text.contains("example.org") && !text.isEmpty)
+        }
     }
 
     @Test func theOldestGoes() throws {
