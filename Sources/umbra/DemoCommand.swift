@@ -5,14 +5,19 @@ import Load
 /// `umbra demo`: what Umbra does and what it costs, on this machine, in some seconds.
 enum DemoCommand {
     private static let help = """
-        Usage: umbra demo [--once] [--seconds N] [--rate N]
+        Usage: umbra demo [--once] [--seconds N] [--rate N] [--events FOLDER]
 
-        Starts two services on loopback (the primary answers after 5 ms, the shadow after 20 ms), a gateway
-        between them with mirroring on and one with mirroring off, and sends the same load through both in
+        First the tutorial: stand-ins for OpenAI and Anthropic, a gateway that answers five chats by the one
+        and copies them, translated, to the other; each pair is shown as it comes in, then the sums.
+
+        Then the cost: two services on loopback (the primary answers after 5 ms, the shadow after 20 ms), a
+        gateway between them with mirroring on and one with mirroring off, and the same load through both in
         turn: off, on, on, off, … Then it prints a table: requests, copies, each drop by its reason, P50 and
         P99 with mirroring off and on, their ratio, and the shadow's own latency.
 
-          --once         end after the table; without it the gateway goes on serving until Ctrl-C
+          --once         end after the table; without it the gateways go on serving until Ctrl-C
+          --events FOLDER
+                         keep the chats' events there, for umbra events; else they go with the demo
           --seconds N    seconds of load of each round, 1 to 60 (2)
           --rate N       requests in a second, 10 to 20000 (1000)
         """
@@ -27,7 +32,8 @@ enum DemoCommand {
         let seconds: Int
         let rate: Int
         do {
-            arguments = try Arguments(words, valued: ["--seconds", "--rate"], flags: ["--once"])
+            arguments = try Arguments(
+                words, valued: ["--seconds", "--rate", "--events"], flags: ["--once"])
             seconds = try arguments.number("--seconds", in: 1...60) ?? 2
             rate = try arguments.number("--rate", in: 10...20_000) ?? 1_000
         } catch {
@@ -41,10 +47,15 @@ enum DemoCommand {
         Cleanup.runOnSignal()
         defer { Cleanup.run() }
         do {
-            let stage = try Stage(rate: rate)
+            let directory = try temporary("umbra-demo")
+            let tutorial = try DemoTutorial(
+                directory: directory,
+                events: try arguments.value("--events") ?? temporary("umbra-demo-events"))
+            try tutorial.run()
+            let stage = try Stage(rate: rate, directory)
             let figures = try measure(stage, seconds: seconds, rate: rate)
             Console.out(try report(stage, figures))
-            if !arguments.has("--once") { serve(stage) }
+            if !arguments.has("--once") { serve(stage, tutorial) }
             return 0
         } catch {
             Standard.endProgress()
@@ -61,13 +72,11 @@ enum DemoCommand {
         let on: Gateway
         let qps: Int
 
-        init(rate: Int) throws {
+        init(rate: Int, _ directory: String) throws {
             primary = try DemoCommand.origin(delayMs: DemoCommand.primaryMs)
             shadow = try DemoCommand.origin(delayMs: DemoCommand.shadowMs)
             // Below the load, so that the cap can be seen at work.
             qps = max(1, rate * 4 / 5)
-            let directory = try Directory.makeTemporary("umbra-demo")
-            Cleanup.add { Directory.remove(directory) }
             off = try DemoCommand.gateway("off", primary, nil, qps: qps, directory)
             on = try DemoCommand.gateway("on", primary, shadow, qps: qps, directory)
         }
@@ -81,8 +90,15 @@ enum DemoCommand {
         return origin
     }
 
+    /// A directory that is removed at the end.
+    private static func temporary(_ prefix: String) throws(SystemError) -> String {
+        let directory = try Directory.makeTemporary(prefix)
+        Cleanup.add { Directory.remove(directory) }
+        return directory
+    }
+
     /// A loopback address that nobody listens on just now.
-    private static func freeAddress() throws(SystemError) -> SocketAddress {
+    static func freeAddress() throws(SystemError) -> SocketAddress {
         let fd = try Socket.listen(on: SocketAddress("127.0.0.1:0")!, sharesPort: false)
         defer { close(fd) }
         return try Socket.localAddress(fd)
@@ -155,10 +171,10 @@ enum DemoCommand {
     // MARK: Report
 
     /// How long the last copies may take to come back before the table is printed, milliseconds.
-    private static let settleMs = 3_000
+    private static let settleMs: UInt32 = 3_000
 
     private static func settled(_ gateway: Gateway) throws -> Metrics {
-        let deadline = Instant.now().adding(ms: settleMs)
+        let deadline = Instant.now().adding(ms: Int(settleMs))
         while true {
             let metrics = try gateway.metrics()
             if metrics.sum("umbra_mirror_outstanding") == 0 || Instant.now() > deadline {
@@ -207,16 +223,22 @@ enum DemoCommand {
             + "what the cap holds back is counted, users feel neither.\n"
     }
 
-    private static func serve(_ stage: Stage) {
+    private static func serve(_ stage: Stage, _ tutorial: DemoTutorial) {
         Console.out(
             """
-            The gateway goes on serving until Ctrl-C:
+            The gateways go on serving until Ctrl-C. The tutorial's:
+              curl -s http://\(tutorial.gateway.listen.text)/v1/chat/completions -H 'Content-Type: application/json' \\
+                -d '{"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "Hello"}]}'
+              umbra events tail --dir \(tutorial.events) --last 1 --format json | jq .traffic_mirror
+            The one under load:
               curl -i http://\(stage.on.listen.text)/
               curl -s http://\(stage.on.admin.text)/metrics | grep umbra_mirror
               umbra gateway status --admin \(stage.on.admin.text)
             """)
         // The signal's own thread ends the process.
         while stage.on.isRunning { usleep(200_000) }
+        // It ends the gateway first: what that looks like from here is no news then.
+        usleep(settleMs * 1_000)
         Console.error("umbra demo: the gateway ended: \(stage.on.end ?? "")\n\(stage.on.logTail())")
     }
 }
