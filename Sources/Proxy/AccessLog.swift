@@ -79,6 +79,8 @@ public final class AccessLog {
     private let writer: AccessLogWriter
     private let wake: Wake
     private let writesLines: Bool
+    /// Whether every request has an event.
+    private let logsAll: Bool
     /// Whether requests to LLM targets have events; and the last one's pair.
     let makesEvents: Bool
     private var lastPair: UInt64
@@ -114,6 +116,7 @@ public final class AccessLog {
         self.counters = counters
         writesLines = fd != nil
         makesEvents = events != nil
+        logsAll = events?.names.logsAll ?? false
         // From anywhere: what waits for a former life's pairs must not meet this one's.
         lastPair = UInt64(worker) << 48 | SecureRandom().next() & Self.pairNumbers
         records = try Slab(capacity: Self.recordsMax)
@@ -283,7 +286,9 @@ public final class AccessLog {
     }
 
     private func hand(over slot: Int) {
-        if !writesLines, records[slot].pointee.copyCount == 0, records[slot].pointee.pair == 0 {
+        if !writesLines, !logsAll, records[slot].pointee.copyCount == 0,
+            records[slot].pointee.pair == 0
+        {
             // No event of it, and no line.
             records.remove(slot)
             return

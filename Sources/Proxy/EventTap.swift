@@ -26,6 +26,9 @@ public final class EventTap {
         public var metrics: CompareMetrics
         /// The policies of the chain, by their names.
         public var policies: [String]
+        /// `log_all_access`: requests that are neither mirrored nor for an LLM target have an event
+        /// too.
+        public var logsAll: Bool
 
         /// The names of a configuration.
         public init(settings: GatewaySettings, configVersion: String) {
@@ -37,10 +40,11 @@ public final class EventTap {
             logsShadow = settings.shadows.map(\.logsResponse)
             metrics = settings.compareMetrics
             policies = settings.policies.map(\.name)
+            logsAll = settings.eventLog?.logsAllAccess ?? false
         }
     }
 
-    private let names: Names
+    let names: Names
     private let wake: Wake
     private var producer: RecordProducer
     private let random = SecureRandom()
@@ -65,14 +69,20 @@ public final class EventTap {
             if producer.consumerNeedsWaking() { wake.signal() }
             return
         }
-        for place in 0..<Int(record.copyCount) {
-            let event = event(record, record.copies[place])
-            if let bytes = event.encode(into: room) { _ = producer.push(bytes) }
+        // What was refused before it had a route was nobody's to answer.
+        guard record.route != LogRecord.noRoute, record.copyCount > 0 || names.logsAll else {
+            return
         }
-        if record.copyCount > 0, producer.consumerNeedsWaking() { wake.signal() }
+        if record.copyCount == 0 { push(event(record, nil)) }
+        for place in 0..<Int(record.copyCount) { push(event(record, record.copies[place])) }
+        if producer.consumerNeedsWaking() { wake.signal() }
     }
 
-    private func event(_ record: LogRecord, _ copy: LogRecord.Copy) -> DecisionEvent {
+    private func push(_ event: DecisionEvent) {
+        if let bytes = event.encode(into: room) { _ = producer.push(bytes) }
+    }
+
+    private func event(_ record: LogRecord, _ copy: LogRecord.Copy?) -> DecisionEvent {
         let route = Int(record.route)
         var primary = DecisionEvent.Side(
             provider: names.targets[route], model: nil,
@@ -89,6 +99,7 @@ public final class EventTap {
             requestID: record.requestID.string, configVersion: names.configVersion,
             primary: primary)
         event.route = names.routes[route]
+        guard let copy else { return event }
         let outcome = copy.outcome
         guard outcome.wasSent != 0 else {
             event.shadowProvider = names.shadows[Int(copy.shadow)]

@@ -20,7 +20,9 @@ import Verdict
         private let memory: SharedMemory
         private let ring: RecordRing
 
-        init(ringBytes: Int = 1 << 16, withLines: Bool = false) throws {
+        init(
+            ringBytes: Int = 1 << 16, withLines: Bool = false, logsAll: Bool = false
+        ) throws {
             counters = try .plain(byteCount: 4_096)
             var plan = MemoryPlan(base: counters.base)
             let row = try #require(CounterRow<WorkerCounter>(plan: &plan))
@@ -29,6 +31,8 @@ import Verdict
             ring = try #require(RecordRing(plan: &plan, byteCount: ringBytes))
             wake = try Wake.create()
             var settings = GatewaySettings()
+            settings.eventLog = EventLogSettings()
+            settings.eventLog?.logsAllAccess = logsAll
             settings.targets = ["app", "next"].map {
                 TargetSettings(id: $0, authority: $0, host: $0, port: 80, pathPrefix: "")
             }
@@ -185,6 +189,15 @@ import Verdict
         #expect(bones[1].copies.map(\.dropReason) == ["body_too_large", nil])
         #expect(bones[1].copies[1].status == .timeout && bones[1].copies[1].latencyUs == 9)
         #expect(bones[1].copies[1].shadowID == "00000000-0000-0001-0000-000000000002")
+    }
+
+    @Test func everyRequestHasOneWhereAllAreAskedFor() throws {
+        let rig = try Rig(logsAll: true)
+        try rig.request([])
+        try rig.request(id: "id-2", [.dropped(1, .qpsCap)])
+        let events = try rig.events()
+        #expect(events.map { $0["request_id"] as? String } == ["id-1", "id-2"])
+        #expect(events[0]["http_status"] as? Int == 200 && events[0]["shadow"] == nil)
     }
 
     @Test func aFullRingDropsAndCounts() throws {
