@@ -33,6 +33,8 @@ public final class Sanitizer {
     /// The shadow has a name of its own, and a key.
     private let ownsHost: Bool
     private let keyLine: [UInt8]
+    /// Names that are written anew or never go, as bits.
+    private let leftOut: UInt64
     private let verdicts = NameVerdicts()
 
     /// - Parameters:
@@ -46,6 +48,14 @@ public final class Sanitizer {
     ) {
         ownsHost = provider != nil
         keyLine = Array((provider?.keyLine ?? "").utf8)
+        var names: [FieldName] = [
+            .contentLength, .transferEncoding, .expect, .umbraShadow, .traceparent, .tracestate,
+        ]
+        if provider != nil {
+            // Where a client comes from is not the provider's to know.
+            names += [.host, .forwarded, .xForwardedFor, .xForwardedProto, .xForwardedHost]
+        }
+        leftOut = names.reduce(0) { $0 | $1.bit }
         let limits = HeadLimits(
             headBytesMax: ShadowLimits.copyHeadBytesMax,
             fieldsMax: ShadowLimits.copyFieldsMax,
@@ -177,13 +187,15 @@ public final class Sanitizer {
         _ fields: borrowing FieldList, of bytes: UnsafeRawBufferPointer, keepsTrailer: Bool,
         _ rewrite: CopyRewrite, to writer: inout HeadWriter
     ) {
+        // Most copies ask no model: the loop is to cost them nothing for those that do.
+        if rewrite.inference != nil {
+            return writeEach(fields, of: bytes, keepsTrailer: keepsTrailer, rewrite, to: &writer)
+        }
         // Lines that stay as they are and follow each other go in one piece.
         var run = 0..<0
         for index in 0..<fields.count {
             let field = fields[index]
-            guard keeps(field, bytes, keepsTrailer),
-                !rewrite.drops(field.name.bytes(in: bytes), hasOwnKey: !keyLine.isEmpty)
-            else { continue }
+            guard keeps(field, bytes, keepsTrailer) else { continue }
             let value = field.value.bytes(in: bytes)
             if SecretText.needsCleaning(value) {
                 writer.append(UnsafeRawBufferPointer(rebasing: bytes[run]))
@@ -202,18 +214,35 @@ public final class Sanitizer {
         writer.append(UnsafeRawBufferPointer(rebasing: bytes[run]))
     }
 
+    /// As above, line by line, of a copy that asks a model.
+    private func writeEach(
+        _ fields: borrowing FieldList, of bytes: UnsafeRawBufferPointer, keepsTrailer: Bool,
+        _ rewrite: CopyRewrite, to writer: inout HeadWriter
+    ) {
+        for index in 0..<fields.count {
+            let field = fields[index]
+            let name = field.name.bytes(in: bytes)
+            guard keeps(field, bytes, keepsTrailer),
+                !rewrite.drops(name, hasOwnKey: !keyLine.isEmpty)
+            else { continue }
+            let value = field.value.bytes(in: bytes)
+            guard SecretText.needsCleaning(value) else {
+                writer.append(field.line.bytes(in: bytes))
+                continue
+            }
+            writer.append(name)
+            writer.append(": ")
+            text.write(value: value, to: &writer)
+            writer.append("\r\n")
+        }
+    }
+
     private func keeps(_ field: Field, _ bytes: UnsafeRawBufferPointer, _ keepsTrailer: Bool)
         -> Bool
     {
-        if field.isHopByHop { return false }
+        if field.isHopByHop || field.known.bit & leftOut != 0 { return false }
         switch field.known {
-        case .host: return !ownsHost
-        case .contentLength, .transferEncoding, .expect, .umbraShadow: return false
-        case .traceparent, .tracestate: return false
-        // Where a client comes from is not the provider's to know.
-        case .forwarded, .xForwardedFor, .xForwardedProto, .xForwardedHost:
-            if ownsHost { return false }
-            return strip.isEmpty || keepsByName(field, bytes, true)
+        case .host: return true
         case .trailer: return keepsTrailer
         case .other, .authorization, .cookie, .setCookie: return keepsByName(field, bytes, false)
         // Known not to be secret: the settings alone may want them away.
