@@ -189,7 +189,8 @@ public final class EventTap {
         switch result {
         case .timeout: .timeout
         case .cancelled: .cancelled
-        // A reset, or an answer that could not be read: it has no status then.
+        // A reset, or an answer that was given up: whatever its status promised.
+        case .error where code < 500: .reset
         default: status(code)
         }
     }

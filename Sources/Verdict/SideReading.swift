@@ -11,6 +11,9 @@ struct SideReading {
     private(set) var answer: AnswerSummary?
     /// Whether the answer was there to be read, and was none of its API's.
     private(set) var isInvalid = false
+    /// Whether the shadow process gave the answer up, as too long, or as none of a model's.
+    private let isTooLong: Bool
+    private let isRefused: Bool
     private(set) var losses: [String] = []
     private(set) var rateLimit: [(name: String, value: String)] = []
     private(set) var retryAfterSeconds: Int?
@@ -24,6 +27,8 @@ struct SideReading {
     /// hash is wanted.
     init(_ record: CaptureRecord, method: String, target: String, hashes: Bool, wallMs: UInt64) {
         let flags = record.head.flags
+        isTooLong = flags.contains(.isTooLong)
+        isRefused = record.head.kind == .shadow && flags.contains(.isWhole)
         if record.head.firstByteUs > 0 { firstByteUs = Int(record.head.firstByteUs) }
         if !flags.contains(.answerCut) { answerBytes = record[.answer].count }
         if !flags.contains(.requestCut) {
@@ -168,6 +173,8 @@ struct SideReading {
     func status(
         _ status: DecisionEvent.SideStatus, isInference: Bool
     ) -> DecisionEvent.SideStatus {
+        if status == .reset, isTooLong { return .tooLarge }
+        if status == .reset, isRefused { return .invalidAnswer }
         guard status == .success, isInference else { return status }
         if let error = answer?.error {
             return error.contains("rate_limit") ? .rateLimited : .error5xx

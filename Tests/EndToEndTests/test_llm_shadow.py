@@ -6,6 +6,7 @@ import anthropic
 import openai
 import pytest
 
+from harness.event_log import wait_events
 from harness.gateway import settings
 from harness.metrics import settled
 from harness.mock import Mock
@@ -180,6 +181,26 @@ def test_a_shadow_on_a_bad_day(run_gateway, mocks, model, stream, result):
         # The user's answer is whole, and the copy is still out.
         assert gateway.metrics().results() == {}
     assert settled(gateway, eligible=1, sent=1).results() == {result: 1}
+
+
+@pytest.mark.parametrize("model, word, over", [
+    ("claude-3", "success", {}), ("html", "invalid_answer", {}), ("cut", "reset", {}),
+    ("hang", "timeout", {"timeout_ms": 1000}), ("error-500", "error_5xx", {}),
+    ("error-429", "rate_limited", {}), ("invalid-json", "invalid_answer", {}),
+    ("long", "too_large", {"max_answer_bytes": "1KiB"})])
+def test_events_tell_how_it_ended(run_gateway, mocks, tmp_path, model, word, over):
+    config = llm(*mocks, {"long": model}, **over)
+    config["event_log"] = {"directory": str(tmp_path / "events"), "sync": "50ms"}
+    gateway = run_gateway(config, environment=KEYS)
+    chat(gateway, model="long", seed=1, max_tokens=900)
+    settled(gateway, eligible=1, sent=1)
+    event = wait_events(tmp_path / "events", 1)[0]
+    pair = event["traffic_mirror"]
+    assert (pair["shadow"]["status"], pair["primary"]["status"]) == (word, "success")
+    assert pair["shadow"]["model"] == model and event["translation_loss"] == ["seed: dropped"]
+    if word == "success":
+        assert pair["shadow"]["input_tokens"] > 0 and pair["shadow"]["output_tokens"] > 0
+        assert 0 <= pair["comparison"]["content_similarity"] <= 1
 
 
 def test_a_shadow_that_is_gone(run_gateway, mocks):

@@ -134,6 +134,7 @@ import Verdict
     @Test(arguments: [
         (CopyResult.ok, 204, "success"), (.ok, 404, "error_4xx"), (.ok, 429, "rate_limited"),
         (.error, 503, "error_5xx"), (.error, 0, "reset"), (.timeout, 0, "timeout"),
+        (.error, 200, "reset"), (.timeout, 200, "timeout"),
         (.cancelled, 200, "cancelled"),
     ])
     func theShadowsEndIsNamed(result: CopyResult, status: Int, word: String) throws {

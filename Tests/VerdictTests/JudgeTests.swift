@@ -258,6 +258,25 @@ final class Bench {
         #expect(both["comparison"]?["content_similarity"] == nil)
     }
 
+    /// What the shadow process gave up, told by how its capture ended.
+    @Test(arguments: [
+        (1 << 1, "invalid_answer"), (1 << 5 | 1 << 3, "too_large"), (0, "reset"), (1, "reset"),
+    ])
+    func answersThatWereGivenUp(flags: UInt8, word: String) throws {
+        let bench = try Bench()
+        var head = Self.head(.shadow)
+        head.flags = CaptureHead.Flags(rawValue: flags)
+        bench.push(Self.head(.primary), [.request: Self.ask, .answer: Self.chat("x")])
+        bench.push(head, [.request: Self.ask, .answer: "<html>"])
+        var bones = Self.bones()
+        bones.copies[0].httpStatus = 200
+        bones.copies[0].status = .reset
+        let both = try pair(try bench.events(bones)[0])
+        #expect(both["primary"]?["status"] as? String == "success")
+        #expect(both["shadow"]?["status"] as? String == word)
+        #expect(both["comparison"]?["content_similarity"] == nil)
+    }
+
     @Test func toolsAndRefusals() throws {
         let bench = try Bench()
         func call(_ city: String) -> String {
