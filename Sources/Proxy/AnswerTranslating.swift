@@ -49,7 +49,8 @@ extension ProxyWorker {
         upstream.pointee.framing = .translated
         upstream.pointee.flags.insert(.answerBegun)
         slices.clear(&upstream.pointee.replay, blocks)
-        answer.fields = TranslatedFields.kept(answerHead.fields, base, for: answer.dialect)
+        answer.fields = TranslatedFields.kept(
+            answerHead.fields, base, for: answer.dialect, wallMs: wallMs)
         if streams, !sendStreamHead(client) { return false }
         return consumeAnswer(slot, headBytes) && passTranslated(slot, client)
     }

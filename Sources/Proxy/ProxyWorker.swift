@@ -60,11 +60,11 @@ public final class ProxyWorker {
     private let heldCapacity: Int
     /// Bytes of answers that are kept until they are whole.
     var translatedBytes = 0
-    /// What policies say of each whole request to an LLM target; nil where there are none, and
-    /// nothing is held for them.
     /// Whether policies look at requests, and whether one that they cannot read is refused.
     var inspects = false
     var readsStrictly = false
+    /// What policies say of each whole request to an LLM target; nil where there are none, and
+    /// nothing is held for them.
     var onHeld: ((_ slot: Int, _ request: HeldRequest) -> HeldVerdict)?
     let batch: Batch
     /// The blocks of the head, or of the read, that is being passed on.

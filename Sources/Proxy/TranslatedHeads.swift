@@ -156,34 +156,59 @@ enum TranslatedFields {
         ("anthropic-ratelimit-tokens-limit", "x-ratelimit-limit-tokens"),
         ("anthropic-ratelimit-tokens-remaining", "x-ratelimit-remaining-tokens"),
     ]
+    /// As above, for those whose values are written in another way.
+    private static let resets: [(anthropic: StaticString, openAI: StaticString)] = [
+        ("anthropic-ratelimit-requests-reset", "x-ratelimit-reset-requests"),
+        ("anthropic-ratelimit-tokens-reset", "x-ratelimit-reset-tokens"),
+    ]
 
     /// The lines that a client of `dialect` gets, at most `ProxyLimits.translatedFieldBytesMax`
     /// bytes; those that do not fit are left out.
     static func kept(
-        _ fields: borrowing FieldList, _ bytes: UnsafeRawPointer, for dialect: Dialect
+        _ fields: borrowing FieldList, _ bytes: UnsafeRawPointer, for dialect: Dialect,
+        wallMs: UInt64
     ) -> [UInt8] {
         let bytesMax = ProxyLimits.translatedFieldBytesMax
         return withUnsafeTemporaryAllocation(byteCount: bytesMax, alignment: 8) { memory in
             var writer = HeadWriter(memory)
             for index in 0..<fields.count {
                 let field = fields[index]
-                let name = bytes + field.name.start
-                for (anthropic, openAI) in pairs {
-                    let (theirs, own) =
-                        dialect == .openAI ? (anthropic, openAI) : (openAI, anthropic)
-                    guard ProviderFields.isName(name, Int(field.name.count), theirs),
-                        writer.count + own.utf8CodeUnitCount + Int(field.value.count) + 4
-                            <= bytesMax
-                    else { continue }
-                    writer.append(own)
-                    writer.append(": ")
-                    writer.append(
-                        UnsafeRawBufferPointer(
-                            start: bytes + field.value.start, count: Int(field.value.count)))
-                    writer.append("\r\n")
+                let value = UnsafeRawBufferPointer(
+                    start: bytes + field.value.start, count: Int(field.value.count))
+                if let own = own(field, bytes, pairs, dialect) {
+                    append(own, value, &writer, bytesMax)
+                } else if let own = own(field, bytes, resets, dialect),
+                    var text = RateLimitReset.translated(
+                        value, isMoment: dialect == .openAI, wallMs: wallMs)
+                {
+                    text.withUTF8 { append(own, UnsafeRawBufferPointer($0), &writer, bytesMax) }
                 }
             }
             return Array(writer.written)
         }
+    }
+
+    /// What the client's language calls a field of the target's; nil where it has no name for it.
+    private static func own(
+        _ field: Field, _ bytes: UnsafeRawPointer,
+        _ names: [(anthropic: StaticString, openAI: StaticString)], _ dialect: Dialect
+    ) -> StaticString? {
+        let name = bytes + field.name.start
+        for (anthropic, openAI) in names {
+            let (theirs, own) = dialect == .openAI ? (anthropic, openAI) : (openAI, anthropic)
+            if ProviderFields.isName(name, Int(field.name.count), theirs) { return own }
+        }
+        return nil
+    }
+
+    private static func append(
+        _ name: StaticString, _ value: UnsafeRawBufferPointer, _ writer: inout HeadWriter,
+        _ bytesMax: Int
+    ) {
+        guard writer.count + name.utf8CodeUnitCount + value.count + 4 <= bytesMax else { return }
+        writer.append(name)
+        writer.append(": ")
+        writer.append(value)
+        writer.append("\r\n")
     }
 }

@@ -3,6 +3,7 @@ tell that the gateway translates, whole or streamed, in good times and in bad.""
 
 import concurrent.futures
 import json
+import re
 import time
 
 import anthropic
@@ -100,6 +101,7 @@ def test_chat(gpt, direct):
         own.usage.input_tokens, own.usage.output_tokens)
     assert got._request_id.startswith("req_") and got.provider == "anthropic"
     assert int(raw.headers["x-ratelimit-limit-requests"]) > 0
+    assert re.fullmatch(r"[0-9]+m?s", raw.headers["x-ratelimit-reset-tokens"])
     assert abs(got.created - time.time()) < 60
 
 
@@ -292,6 +294,7 @@ def test_messages_retries_and_streams_that_fail(claude):
     raw = claude.messages.with_raw_response.create(
         model="flaky-429", messages=USER, max_tokens=99)
     assert raw.retries_taken == 1
+    assert raw.headers["anthropic-ratelimit-tokens-reset"].endswith("Z")
     for model in ("error-in-stream", "cut"):
         with pytest.raises(anthropic.APIStatusError, match="had an error|ended before"):
             with claude.messages.stream(model=model, messages=USER, max_tokens=99) as stream:

@@ -129,6 +129,28 @@ import Upstream
     }
 
     @Test(arguments: [
+        ("1s", 1_000), ("6m0s", 360_000), ("12ms", 12), ("1m30.5s", 90_500), ("2h", 7_200_000),
+        ("1d1h", 90_000_000), ("0s", 0), (".5s", 500), ("", nil), ("1", nil), ("s", nil),
+        ("1.2.3s", nil), ("1x", nil), ("-1s", nil), ("99999999d", nil), ("1s ", nil),
+    ])
+    func durations(_ text: String, _ wanted: UInt64?) {
+        let got = Array(text.utf8).withUnsafeBytes { RateLimitReset.milliseconds($0) }
+        #expect(got == wanted)
+    }
+
+    @Test(arguments: [
+        ("2025-01-01T00:00:10Z", true, "10s"), ("2025-01-01T00:00:00.250Z", true, "250ms"),
+        ("2024-01-01T00:00:00Z", true, "0ms"), ("soon", true, nil),
+        ("6m0s", false, "2025-01-01T00:06:00.000Z"), ("soon", false, nil),
+    ])
+    func resets(_ text: String, _ isMoment: Bool, _ wanted: String?) {
+        let got = Array(text.utf8).withUnsafeBytes {
+            RateLimitReset.translated($0, isMoment: isMoment, wallMs: 1_735_689_600_000)
+        }
+        #expect(got == wanted)
+    }
+
+    @Test(arguments: [
         ("/v1/chat/completions", "", nil, "/v1/messages"),
         ("/chat/completions?a=b", "/base", nil, "/base/messages"),
         ("/llm/v1/chat/completions", "", ("/llm/", "/"), "/v1/messages"),
