@@ -100,6 +100,10 @@ struct Section {
         }
         let block = String(schemaPath.prefix { $0 != "." && $0 != "[" })
         if let path = Schema.elsewhere(key, block: block) { return "did you mean \(path)?" }
+        // `audit-logger` at the top level: where it belongs is elsewhere in the document.
+        if schemaPath == "", let path = Schema.keys.first(where: { $0.name == key })?.path {
+            return "did you mean \(path)?"
+        }
         if schemaPath != "", Schema.childNames[""]!.contains(key) {
             return "\(key) stands at the top level"
         }

@@ -86,6 +86,16 @@ private struct Scan {
     }
 
     private mutating func word() {
+        // Most words end where a sentence's do: no key and no account number looks like them.
+        var end = place + 1
+        while text.isLetter(end) { end += 1 }
+        guard
+            text.isDigit(end) || "-_.".utf8.contains(text[end])
+                || (end - place == 6 && text[end] == 0x20)
+        else {
+            place = end
+            return
+        }
         var next = place
         if kinds.contains(.secret), let range = SecretForms.find(text, at: place, next: &next) {
             return found(range, .secret)

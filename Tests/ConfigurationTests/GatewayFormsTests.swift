@@ -238,6 +238,10 @@ import Upstream
                 "event_log: {immutable: true}\npolicies: [{type: audit-logger, immutable: false}]",
                 .conflict, "event_log.immutable", "something else"
             ),
+            (
+                "audit-logger: {immutable: true}", .unknownKey, "audit-logger",
+                "did you mean policies.policy.audit-logger?"
+            ),
             ("pack: {name: a}", .missingKey, "pack.version", "1.0.0"),
             ("pack: {version: 1.0.0}", .missingKey, "pack.name", "name"),
             ("pack: {name: a, version: 1.0}", .wrongType, "pack.version", "1.0.0"),

@@ -108,6 +108,21 @@ def test_the_key_lets_in_and_goes_no_further(guarded, origin, shadow):
     assert lines[0]["key"] == "team" and key not in json.dumps(lines)
 
 
+def test_the_key_is_not_translated_either(run_gateway, origin):
+    """Without a key of its own a target gets the client's: but not the one for the gateway."""
+    gateway = run_gateway(llm(
+        [{"id": "claude", "provider": "anthropic", "base_url": f"http://127.0.0.1:{origin.port}"}],
+        auth={"keys": [{"name": "team", "env": "E2E_TEAM"}]}), environment=KEYS)
+    body = '{"model":"m","messages":[{"role":"user","content":"x"}]}'
+    for more, wanted in (([], None), (["-H", "x-api-key: their-own"], "their-own")):
+        curl(gateway, "/v1/chat/completions", "-H", f"Authorization: Bearer {KEYS['E2E_TEAM']}",
+             "-d", body, *more)
+        request = origin.requests[-1]
+        assert request.path == "/v1/messages"
+        assert KEYS["E2E_TEAM"].encode() not in request.head
+        assert request.get("x-api-key") == wanted and request.get("authorization") is None
+
+
 def test_no_key_stands_anywhere(guarded):
     pages = guarded.admin("/config")[1] + guarded.admin("/metrics")[1] + guarded.text
     assert KEYS["E2E_TEAM"] not in pages and "E2E_TEAM" in pages
