@@ -36,6 +36,9 @@ public struct PolicyReport: BitwiseCopyable, Sendable, Equatable {
     /// Whether something could not be looked at to its end, and so counts as found.
     public var isUndecided = false
 
+    /// Whether it was data that it was blocked for.
+    private(set) var isDataBlocked = false
+
     /// Nothing found.
     public init() {}
 
@@ -47,7 +50,7 @@ public struct PolicyReport: BitwiseCopyable, Sendable, Equatable {
         case .allow: return nil
         case .redact: return "pii_redacted"
         case .escalate: return "content_flagged"
-        case .block: return kinds.isEmpty ? "content_blocked" : "pii_blocked"
+        case .block: return isDataBlocked ? "pii_blocked" : "content_blocked"
         }
     }
 
@@ -56,5 +59,6 @@ public struct PolicyReport: BitwiseCopyable, Sendable, Equatable {
         bits |= 1 << UInt32(place)
         self.verdict = max(self.verdict, verdict)
         self.kinds.formUnion(kinds)
+        if verdict == .block, !kinds.isEmpty { isDataBlocked = true }
     }
 }

@@ -29,6 +29,8 @@ public final class EventTap {
         /// `log_all_access`: requests that are neither mirrored nor for an LLM target have an event
         /// too.
         public var logsAll: Bool
+        /// Whether clients have to bring a key.
+        public var asksKeys: Bool
 
         /// The names of a configuration.
         public init(settings: GatewaySettings, configVersion: String) {
@@ -41,6 +43,7 @@ public final class EventTap {
             metrics = settings.compareMetrics
             policies = settings.policies.map(\.name)
             logsAll = settings.eventLog?.logsAllAccess ?? false
+            asksKeys = settings.auth != nil
         }
     }
 
@@ -78,6 +81,11 @@ public final class EventTap {
         if producer.consumerNeedsWaking() { wake.signal() }
     }
 
+    /// Whether it was refused here for want of a key.
+    private func isUnauthorized(_ record: LogRecord) -> Bool {
+        names.asksKeys && record.status == 401 && record.clientKey == 0
+    }
+
     private func push(_ event: DecisionEvent) {
         if let bytes = event.encode(into: room) { _ = producer.push(bytes) }
     }
@@ -99,6 +107,7 @@ public final class EventTap {
             requestID: record.requestID.string, configVersion: names.configVersion,
             primary: primary)
         event.route = names.routes[route]
+        if isUnauthorized(record) { (event.verdict, event.reasonCode) = (.block, "unauthorized") }
         guard let copy else { return event }
         let outcome = copy.outcome
         guard outcome.wasSent != 0 else {
@@ -135,6 +144,7 @@ public final class EventTap {
         bones.answerBytes = Int(clamping: record.answerBytes)
         bones.logsResponse = names.logsPrimary
         bones.metrics = names.metrics
+        if isUnauthorized(record) { (bones.verdict, bones.reasonCode) = (.block, "unauthorized") }
         note(record.policy, in: &bones)
         for place in 0..<Int(record.copyCount) {
             let copy = record.copies[place]

@@ -145,7 +145,8 @@ struct Fault: Sendable, CustomTestStringConvertible {
             "did you mean head_bytes?"),
         Fault("limits: {feilds: 20}", .unknownKey, "limits.feilds", 5, "did you mean fields?"),
         Fault("limits: {zzz: 20}", .unknownKey, "limits.zzz", 5, "known here: head_bytes"),
-        Fault("qps: 5", .unknownKey, "qps", 5, "known here"),
+        Fault("qps: 5", .unknownKey, "qps", 5, "did you mean traffic_mirror.limits.qps?"),
+        Fault("zzz: 5", .unknownKey, "zzz", 5, "known here"),
         Fault("runtime: {listen: 1}", .unknownKey, "runtime.listen", 5, "stands at the top level"),
         Fault(
             "traffic_mirror: {shadow: next, qps: 5}", .unknownKey, "traffic_mirror.qps", 5,

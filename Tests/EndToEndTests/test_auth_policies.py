@@ -235,6 +235,58 @@ def test_messages_clients_are_refused_in_their_form(run_gateway, tmp_path_factor
         mock.stop()
 
 
+# MARK: events
+
+def events(gateway, *words):
+    done = subprocess.run(
+        [os.environ["UMBRA_BIN"], "events", "list", "--format", "json", "--dir",
+         str(gateway.directory / "umbra-events"), *words], capture_output=True, text=True, check=False)
+    return json.loads(done.stdout) if done.returncode == 0 and done.stdout else []
+
+
+def test_events_tell_what_policies_decided_and_no_more(run_gateway, origin, shadow):
+    origin.default = lambda connection, request: connection.send(answer(
+        body=ANSWER.replace(b"fine", b"The Falcon knows anna@example.com"),
+        fields=[("Content-Type", "application/json")]))
+    try:
+        gateway = run_gateway(llm(
+            [target(origin), target(shadow, "next")],
+            policies=[{"type": "pii-detector"}, FILTER,
+                      {"name": "soft", "type": "content_filter", "patterns": ["falcon"]}],
+            traffic_mirror={"primary": "gpt", "shadow": "next", "log_primary_response": True,
+                            "log_shadow_response": True}))
+        with pytest.raises(openai.ConflictError):
+            chat(gateway, "project falcon of bob@example.com")
+        chat(gateway, "mail bob@example.com")
+        found = wait_for(lambda: len(all_ := events(gateway)) == 2 and all_, "two events")
+    finally:
+        origin.default = lambda connection, request: connection.send(
+            answer(body=ANSWER, fields=[("Content-Type", "application/json")]))
+    blocked = [e for e in found if e["verdict"] == "block"]
+    assert len(blocked) == 1 and blocked[0]["policy"] == "words" and blocked[0]["http_status"] == 409
+    assert blocked[0]["reason_code"] == "content_blocked"
+    passed = next(e for e in found if e["verdict"] != "block")
+    # Replaced in the request, and a flag for what the answer says.
+    assert passed["verdict"] == "escalate" and {"pii-detector", "soft"} <= set(passed["policies"])
+    assert "[EMAIL]" in json.dumps(passed)
+    for secret in ("bob@example.com", "anna@example.com"):
+        assert secret not in json.dumps(found)
+    assert [e["verdict"] for e in events(gateway, "--policy", "words")] == ["block"]
+
+
+def test_all_access(run_gateway, origin):
+    gateway = run_gateway(llm(
+        [{"id": "site", "base_url": f"http://127.0.0.1:{origin.port}"}],
+        auth={"keys": [{"name": "team", "env": "E2E_TEAM"}]},
+        policies={"chain": ["audit-logger"], "policy": {"audit-logger": {
+            "immutable": True, "retention_days": 365, "log_all_access": True}}}), environment=KEYS)
+    assert curl(gateway, "/a", "-H", f"x-api-key: {KEYS['E2E_TEAM']}")[0] == 200
+    assert curl(gateway, "/b")[0] == 401
+    found = wait_for(lambda: len(all_ := events(gateway)) == 2 and all_, "two events")
+    assert sorted((e["verdict"], e["reason_code"], e["http_status"]) for e in found) == [
+        ("allow", "ok", 200), ("block", "unauthorized", 401)]
+
+
 # MARK: lint and start lines
 
 def lint(file):

@@ -81,6 +81,10 @@ import Testing
             return
         }
         #expect(other.reason.map { "\($0)" } == "pii_blocked")
+        // The policy that blocks gives the reason, not one that found something before.
+        let (_, third, _) = try inspect(
+            [Self.detector(.redact), policies[1]], #"{"messages":["falcon a@b.de"]}"#)
+        #expect(third.reason.map { "\($0)" } == "content_blocked" && third.kinds == .email)
     }
 
     @Test func flagsAndPasses() throws {

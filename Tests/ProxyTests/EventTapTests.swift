@@ -21,7 +21,8 @@ import Verdict
         private let ring: RecordRing
 
         init(
-            ringBytes: Int = 1 << 16, withLines: Bool = false, logsAll: Bool = false
+            ringBytes: Int = 1 << 16, withLines: Bool = false, logsAll: Bool = false,
+            asksKeys: Bool = false
         ) throws {
             counters = try .plain(byteCount: 4_096)
             var plan = MemoryPlan(base: counters.base)
@@ -33,6 +34,7 @@ import Verdict
             var settings = GatewaySettings()
             settings.eventLog = EventLogSettings()
             settings.eventLog?.logsAllAccess = logsAll
+            if asksKeys { settings.auth = AuthSettings() }
             settings.targets = ["app", "next"].map {
                 TargetSettings(id: $0, authority: $0, host: $0, port: 80, pathPrefix: "")
             }
@@ -199,6 +201,21 @@ import Verdict
         let events = try rig.events()
         #expect(events.map { $0["request_id"] as? String } == ["id-1", "id-2"])
         #expect(events[0]["http_status"] as? Int == 200 && events[0]["shadow"] == nil)
+    }
+
+    /// Who brought no key was refused here, whatever the status would mean of a target's.
+    @Test func withoutAKey() throws {
+        for asksKeys in [true, false] {
+            let rig = try Rig(logsAll: true, asksKeys: asksKeys)
+            try rig.request(status: 401, [])
+            let event = try #require(try rig.events().first)
+            #expect(event["verdict"] as? String == (asksKeys ? "block" : "allow"))
+            #expect(event["reason_code"] as? String == (asksKeys ? "unauthorized" : "ok"))
+            let models = try Rig(asksKeys: asksKeys)
+            try models.request(status: 401, ofProvider: true, [])
+            let bones = try #require(try models.skeletons().first)
+            #expect(bones.verdict == (asksKeys ? .block : .allow))
+        }
     }
 
     @Test func aFullRingDropsAndCounts() throws {
