@@ -227,7 +227,8 @@ enum DemoCommand {
         Console.out(
             """
             The gateways go on serving until Ctrl-C. The tutorial's:
-              curl -s http://\(tutorial.gateway.listen.text)/v1/chat/completions -H 'Content-Type: application/json' \\
+              curl -s http://\(tutorial.gateway.listen.text)/v1/chat/completions \\
+                -H 'Content-Type: application/json' \\
                 -d '{"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "Hello"}]}'
               umbra events tail --dir \(tutorial.events) --last 1 --format json | jq .traffic_mirror
             The one under load:
