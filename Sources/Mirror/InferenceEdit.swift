@@ -3,7 +3,9 @@ import Upstream
 
 /// What becomes of requests that ask a model, for one LLM shadow: its own model's name, its own
 /// API, and the usage at a stream's end. Takes time linear in the body.
-struct InferenceEdit {
+///
+/// A class, so that what a shadow process keeps about a shadow stays small to copy.
+final class InferenceEdit {
     /// A request as it goes to the shadow.
     struct Edited {
         /// The body in the place of the client's; nil sends that one.

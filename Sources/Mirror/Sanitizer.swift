@@ -176,7 +176,7 @@ public final class Sanitizer {
         path = UnsafeRawBufferPointer(rebasing: path.dropFirst(leavingOut))
         pathPrefix.withUnsafeBytes { writer.append($0) }
         if path.isEmpty || request.pathNeedsSlash { writer.append(byte: 0x2F) }
-        guard let (start, end) = rewrite.path(path) else {
+        guard rewrite.isTranslated, let (start, end) = rewrite.path(path) else {
             return text.write(target: path, to: &writer)
         }
         text.write(target: start, to: &writer)

@@ -132,7 +132,9 @@ extension ShadowWorker {
             id: ShadowID(wallMs: WallClock.milliseconds(), random: &random))
         copy.pair = entry.pair
         var exchange: InferenceExchange?
-        if let reason = prepare(&copy, state, &exchange) {
+        if copy.pair != 0 || state.pointee.edit != nil,
+            let reason = prepare(&copy, state, &exchange)
+        {
             return giveBack(index, .dropped(entry.ticket, reason))
         }
         guard render(&copy, scratch.slices, state) else {

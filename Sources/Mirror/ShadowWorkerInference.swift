@@ -12,7 +12,6 @@ extension ShadowWorker {
         _ copy: inout ShadowCopy, _ state: UnsafeMutablePointer<ShadowState>,
         _ exchange: inout InferenceExchange?
     ) -> DropReason? {
-        guard state.pointee.edit != nil || copy.pair != 0 else { return nil }
         guard copy.headBytes <= scratch.head.count else { return .invalidCopy }
         let head = piece(copy, scratch.slices, from: 0, copy.headBytes)
         guard let (inference, isPlain) = state.pointee.sanitizer.inference(head: head) else {

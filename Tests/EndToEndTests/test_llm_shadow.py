@@ -149,6 +149,26 @@ def test_the_copy_of_a_translated_request_is_the_clients(run_gateway, origin, sh
     assert "users" not in raw and "right-a" not in raw and "10.1.2.3" not in raw
 
 
+@pytest.mark.parametrize("primary", ["gpt", "claude"])
+def test_what_a_policy_takes_out_never_reaches_the_shadow(run_gateway, origin, shadow, primary):
+    """Whether the primary's request is translated or not."""
+    peers = (origin, shadow) if primary == "gpt" else (shadow, origin)
+    config = llm(*peers, {"m": "n"}, primary=primary)
+    config["policies"] = {"chain": ["pii-detector", "content_filter"], "policy": {
+        "pii-detector": {"action": "redact"},
+        "content_filter": {"action": "block", "patterns": ["forbidden"]}}}
+    gateway = run_gateway(config, environment=KEYS)
+    path = f"/policy-{primary}/v1/chat/completions"
+    for text in ("a forbidden word", "write to jane.doe@example.org"):
+        gateway.ask(path, method="POST", body=json.dumps(
+            {"model": "m", "messages": [{"role": "user", "content": text}]}).encode())
+    copies = shadow.wait_seen(f"/policy-{primary}/")
+    settled(gateway, sent=1)
+    assert len(copies) == 1 and len(shadow.seen(f"/policy-{primary}/")) == 1
+    assert b"write to" in copies[0].body and b"jane.doe" not in copies[0].body
+    assert json.loads(copies[0].body)["model"] == "n"
+
+
 def test_what_cannot_be_sent_is_counted(run_gateway, mocks):
     gateway = run_gateway(llm(*mocks, {"gpt-4o-mini": "claude-3"}), environment=KEYS)
     chat(gateway, model="gpt-4o")
