@@ -14,7 +14,7 @@ extension ProxyWorker {
         if ask.dialect == .anthropic { flags.insert(.speaksMessages) }
         if ask.isAnnotated { flags.insert(.annotated) }
         if ask.isTranslated { flags.formUnion([.held, .translated]) }
-        if onHeld != nil, ask.isInference || (inspects && carriesJSON(bytes)) {
+        if onHeld != nil, ask.isInference || (inspects && carriesText(bytes)) {
             flags.insert(.held)
         }
         clients[slot].pointee.flags.formUnion(flags)

@@ -1,3 +1,4 @@
+import CLinux
 import CoreLoop
 import HTTP
 public import Policy
@@ -14,9 +15,10 @@ extension ProxyWorker {
         onHeld = { [unowned self] slot, request in judge(slot, request, policies) }
     }
 
-    /// Whether a request that asks no model has to be read as well: what a provider takes for JSON
-    /// may ask one under a path that is not known here.
-    func carriesJSON(_ bytes: UnsafeRawPointer) -> Bool {
+    /// Whether a request that asks no model has to be read as well. Under a path that is not known
+    /// here it may ask one, and servers take for JSON what comes under another type, too. Only
+    /// files are passed on unread.
+    func carriesText(_ bytes: UnsafeRawPointer) -> Bool {
         let head = requestHead
         switch head.framing {
         case .none: return false
@@ -25,14 +27,10 @@ extension ProxyWorker {
         }
         guard let place = head.fields.first(.contentType) else { return true }
         let value = head.fields[place].value
-        let text = UnsafeRawBufferPointer(start: bytes + value.start, count: Int(value.count))
-        let word: StaticString = "json"
-        return text.indices.contains { start in
-            start + word.utf8CodeUnitCount <= text.count
-                && (0..<word.utf8CodeUnitCount).allSatisfy {
-                    text[start + $0] | 0x20 == word.utf8Start[$0]
-                }
-        }
+        let files: StaticString = "multipart/"
+        let count = files.utf8CodeUnitCount
+        return Int(value.count) < count
+            || strncasecmp(bytes + value.start, files.utf8Start, count) != 0
     }
 
     /// Whether the body of the request whose head is parsed is compressed, and so cannot be read.

@@ -165,6 +165,10 @@ def test_redacted_for_both_sides(run_gateway, origin, shadow):
                        "-H", "Transfer-Encoding: chunked", "-d", body)
         assert code == 200
         assert json.loads(origin.requests[-1].body)["messages"][0]["content"] == "[EMAIL]"
+    # Some servers read JSON whatever its type is called.
+    for kind in ("text/plain", "application/x-www-form-urlencoded", "application/octet-stream"):
+        assert curl(gateway, "/api/chat", "-H", f"Content-Type: {kind}", "-d", body)[0] == 200
+        assert json.loads(origin.requests[-1].body)["messages"][0]["content"] == "[EMAIL]"
     assert "umbra_policy_requests_total{worker=\"0\",verdict=\"redact\"}" in gateway.admin("/metrics")[1]
 
 
