@@ -28,6 +28,7 @@ public final class ExchangeCaptures {
     private struct Exchange {
         var head: CaptureHead
         var startedNs: UInt64
+        var hasWholeRequest = false
         var request = Chain()
         var answer = Chain()
         var fieldBytes = 0
@@ -82,6 +83,9 @@ public final class ExchangeCaptures {
             return false
         }
     }
+
+    /// All of the request's body was kept, though the worker has not taken it from the socket.
+    func noteWholeRequest(_ id: UInt32) { exchanges[Int(id)].pointee.hasWholeRequest = true }
 
     /// Keeps a piece of the answer's payload, as the upstream sent it. False as above.
     func keep(
@@ -212,11 +216,16 @@ public final class ExchangeCaptures {
     // MARK: The end
 
     /// The exchange has ended: hands over what was kept. Before its log record goes on its way.
-    /// `losses`: what the request's translation for the user's path lost, a line each.
+    /// `isRead`: whether all of the request came; `isWhole`: of the answer; `losses`: what the
+    /// request's translation for the user's path lost, a line each.
     func end(
-        _ id: UInt32, isWhole: Bool, losses: String = "", _ blocks: borrowing BlockPool
+        _ id: UInt32, isRead: Bool, isWhole: Bool, losses: String = "",
+        _ blocks: borrowing BlockPool
     ) {
         let exchange = exchanges[Int(id)]
+        if !isRead, !exchange.pointee.hasWholeRequest {
+            exchange.pointee.head.flags.insert(.requestCut)
+        }
         if isWhole { exchange.pointee.head.flags.insert(.isWhole) }
         let (head, request, answer) = (
             exchange.pointee.head, exchange.pointee.request, exchange.pointee.answer
@@ -274,7 +283,7 @@ extension ProxyWorker {
         let losses = isHeld ? heldRequests[slot]?.answer?.losses ?? [] : []
         let lines = losses.isEmpty ? "" : losses.map { $0.text + "\n" }.joined()
         captures?.end(
-            kept, isWhole: isWhole,
+            kept, isRead: clients[slot].pointee.flags.contains(.requestRead), isWhole: isWhole,
             losses: lines.utf8.count <= VerdictLimits.captureLossBytesMax ? lines : "", blocks)
     }
 
@@ -288,6 +297,25 @@ extension ProxyWorker {
             start: blocks.pointer(slice.slot) + Int(slice.offset), count: Int(slice.count))
         if !captures.keep(request: piece, client.pointee.kept, blocks) {
             client.pointee.kept = ExchangeCaptures.none
+        }
+    }
+
+    /// Keeps what has come of the body of a request that goes nowhere: it stays in the input.
+    func keepInput(_ slot: Int) {
+        let client = clients[slot]
+        guard client.pointee.kept != ExchangeCaptures.none,
+            !client.pointee.flags.contains(.requestChunked),
+            client.pointee.inSlot != BlockPool.none
+        else { return }
+        let there = min(
+            UInt64(client.pointee.inEnd - client.pointee.inStart), client.pointee.bodyLeft)
+        keepRequest(
+            slot,
+            Slice(
+                slot: client.pointee.inSlot, offset: Int(client.pointee.inStart),
+                count: Int(there)))
+        if there == client.pointee.bodyLeft, client.pointee.kept != ExchangeCaptures.none {
+            captures?.noteWholeRequest(client.pointee.kept)
         }
     }
 

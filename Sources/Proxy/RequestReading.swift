@@ -351,6 +351,7 @@ extension ProxyWorker {
         guard upstream >= 0 else {
             releaseHead(headSlices)
             consumeHead(slot, headBytes)
+            keepInput(slot)
             gatewayAnswer(slot, Self.fault(ofMissing: upstream))
             return
         }

@@ -204,10 +204,25 @@ def test_a_target_that_is_not_there(run_gateway, folder):
     class Gone:
         url = "http://127.0.0.1:9"
     gateway = run_gateway(configuration({"openai": Gone}, folder, routes=[]), environment={"E2E_KEY": "any"})
-    assert gateway.ask("/v1/chat/completions", method="POST", body=b"{}",
-                       fields=[("X-Request-Id", "gone")]).status == 502
-    event = one(folder, "gone")
-    assert event["http_status"] == 502 and event["reason_code"] == "upstream_error"
+    with gpt(gateway) as client:
+        for name in ("gone", "again"):
+            with pytest.raises(openai.APIStatusError):
+                client.chat.completions.create(model="m", messages=USER, extra_headers=named(name))
+    for name in ("gone", "again"):
+        event = one(folder, name)
+        assert event["http_status"] in (502, 503) and event["reason_code"] == "upstream_error"
+        assert event["model"] == "m" and "req_hash" in event and "usage" not in event
+
+
+def test_a_client_that_leaves(start, folder):
+    gateway = start()
+    with gateway.client() as client:
+        client.send(b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nX-Request-Id: half\r\n"
+                    b"Authorization: Bearer x\r\nContent-Length: 100\r\n\r\n{")
+        time.sleep(0.2)
+    event = one(folder, "half")
+    assert event["reason_code"] == "upstream_error" or event["http_status"] == 0
+    assert "model" not in event and "req_hash" not in event
 
 
 def test_curl(start, folder):

@@ -79,7 +79,7 @@ import Verdict
                 #expect(isKept == (true, true))
                 start = end
             }
-            rig.captures.end(id, isWhole: true, rig.blocks)
+            rig.captures.end(id, isRead: true, isWhole: true, rig.blocks)
             let found = try rig.records()
             #expect(found.count == 1)
             #expect(found[0].parts[3] == text)
@@ -99,10 +99,23 @@ import Verdict
             #expect(rig.keep(id, request: String(repeating: "r", count: 50)))
             #expect(rig.keep(id, answer: String(repeating: "a", count: 40)))
         }
-        rig.captures.end(id, isWhole: false, rig.blocks)
+        rig.captures.end(id, isRead: true, isWhole: false, rig.blocks)
         let record = try rig.records()[0]
         #expect(record.parts[3].count == 100 && record.parts[4].count == 100)
         #expect(record.head.flags == [.requestCut, .answerCut])
+    }
+
+    /// A client that goes before its request is whole leaves none that could be read.
+    @Test func aRequestThatBrokeOffIsCut() throws {
+        let rig = try Rig()
+        for (isRead, isNoted) in [(false, false), (false, true), (true, false)] {
+            let id = rig.begin()
+            #expect(rig.keep(id, request: "{}"))
+            if isNoted { rig.captures.noteWholeRequest(id) }
+            rig.captures.end(id, isRead: isRead, isWhole: false, rig.blocks)
+        }
+        let cut = try rig.records().map { $0.head.flags.contains(.requestCut) }
+        #expect(cut == [true, false, false])
     }
 
     /// Where blocks are short the capture goes, and nothing else does.
@@ -113,7 +126,7 @@ import Verdict
         #expect(rig.keep(other, request: String(repeating: "r", count: 100)))
         let isKept = rig.keep(one, answer: "a")
         #expect(!isKept && rig.dropped == 1 && rig.blocks.takenCount == 2)
-        rig.captures.end(other, isWhole: true, rig.blocks)
+        rig.captures.end(other, isRead: true, isWhole: true, rig.blocks)
         #expect(try rig.records().map(\.head.pair) == [2])
         #expect(rig.blocks.takenCount == 0)
     }
@@ -123,7 +136,7 @@ import Verdict
         for pair in 1...10 {
             let id = rig.begin(UInt64(pair))
             #expect(rig.keep(id, request: String(repeating: "r", count: 100)))
-            rig.captures.end(id, isWhole: true, rig.blocks)
+            rig.captures.end(id, isRead: true, isWhole: true, rig.blocks)
         }
         let count = try rig.records().count
         #expect(count > 2 && count < 8 && rig.dropped == UInt64(10 - count))
@@ -146,7 +159,7 @@ import Verdict
             }
             rig.captures.note(head, bytes.baseAddress!, id)
         }
-        rig.captures.end(id, isWhole: true, rig.blocks)
+        rig.captures.end(id, isRead: true, isWhole: true, rig.blocks)
         let record = try rig.records()[0]
         #expect(record.head.status == 429)
         #expect(record.head.flags == [.isWhole, .isStreamed, .isEncoded])
