@@ -68,6 +68,12 @@ struct MirrorBlock {
         case (false, true):
             block.readShadows(section, settings, lane, targets, findings)
         }
+        if targets.settings.indices.contains(block.primary) {
+            let dialect = targets.settings[block.primary].provider?.dialect
+            for index in block.shadows.indices {
+                block.shadows[index].settings.modelDialect = dialect
+            }
+        }
         return block
     }
 

@@ -24,11 +24,13 @@ final class InferenceEdit {
 
     private let dialect: Dialect
     private let models: [String: String]
+    private let modelDialect: Dialect?
     private let maxTokens: Int
 
     init(_ provider: ProviderSettings, _ settings: ShadowSettings) {
         dialect = provider.dialect
         models = settings.modelMapping
+        modelDialect = settings.modelDialect
         maxTokens = provider.maxTokens
     }
 
@@ -40,16 +42,17 @@ final class InferenceEdit {
         else { return .dropped(.untranslatable) }
         let model = document.root["model"]?.string
         let mapped = model.flatMap { models[$0] }
+        // Under another provider's name it would be refused, or be quite another model.
+        let keepsName = (modelDialect ?? inference.dialect) == dialect
+        guard mapped != nil || model == nil || keepsName else { return .dropped(.unmappedModel) }
         if inference.dialect == dialect {
             let body = RequestEdit.edited(
                 document, model: mapped,
                 asksForUsage: inference == .chat || inference == .completions)
             return .edited(Edited(body: body, model: mapped ?? model ?? ""))
         }
-        guard inference.counterpart != nil, model != nil else { return .dropped(.untranslatable) }
-        // Under another provider's name it would be refused, or be quite another model.
-        guard let mapped else { return .dropped(.unmappedModel) }
-        return translate(inference, document, model: mapped)
+        guard inference.counterpart != nil, let model else { return .dropped(.untranslatable) }
+        return translate(inference, document, model: mapped ?? model)
     }
 
     private func translate(
