@@ -86,6 +86,9 @@ final class LogSyncer: Sendable {
     private static func perform(_ job: Job) -> Int32 {
         var code: Int32 = 0
         if fdatasync(job.fd) != 0 { code = lastErrno }
+        // Somebody has removed it: what is written goes with the last descriptor.
+        var status = stat()
+        if code == 0, fstat(job.fd, &status) == 0, status.st_nlink == 0 { code = ENOENT }
         if job.isLast {
             if job.isImmutable, fchmod(job.fd, 0o440) != 0, code == 0 { code = lastErrno }
             close(job.fd)

@@ -28,8 +28,9 @@ extension LogWriter {
             if !isDirty, start == end, job == nil { break }
             usleep(1_000)
         } while time.monotonicMs < giveUpMs
+        let isDone = !isDirty && start == end && job == nil
         endThread()
-        return !isDirty && start == end
+        return isDone
     }
 
     /// Ends the thread, once. A segment that it was closing is closed.

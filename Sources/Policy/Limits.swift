@@ -31,6 +31,8 @@ public enum Limits {
     static let contextBytesMax = 24
     /// Longest token that is looked at whole.
     static let tokenBytesMax = 8_192
+    /// JSON in strings of JSON, one within the other, that is read.
+    static let nestedTextsMax = 4
     /// Longer texts of base64's letters alone are pictures or sound, and hold nothing to read.
     static let encodedBytesMin = 1_024
 }

@@ -107,10 +107,25 @@ public final class PolicyChain {
     /// decided.
     private static func holds(_ patterns: PatternSet, _ document: JSONDocument) -> Bool? {
         patterns.beginRequest()
+        return search(patterns, document, depth: 0)
+    }
+
+    private static func search(
+        _ patterns: PatternSet, _ document: JSONDocument, depth: Int
+    ) -> Bool? {
         var outcome: Bool?
         document.forEachString { value in
             let one = value.withText { text -> PatternSet.Outcome in
-                EncodedText.holds(text) ? .absent : patterns.search(text)
+                if EncodedText.holds(text) { return .absent }
+                let plain = patterns.search(text)
+                guard plain == .absent, let inner = NestedText.document(text, depth: depth) else {
+                    return plain
+                }
+                switch search(patterns, inner, depth: depth + 1) {
+                case true?: return .found
+                case false?: return .undecided
+                case nil: return .absent
+                }
             }
             switch one {
             case .found: outcome = true

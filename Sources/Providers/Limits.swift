@@ -23,6 +23,10 @@ public enum Limits {
     public static let tokensMax = 1 << 40
     /// Losses that are listed of one translation; more are not.
     public static let lossesMax = 32
+    /// Bytes, and digits, of a member's name that is told in a loss: `web_search_20250305` has
+    /// eight digits.
+    static let lossNameBytesMax = 40
+    static let lossNameDigitsMax = 8
     /// Longest names of tools: Anthropic's and OpenAI's.
     public static let messagesToolNameBytesMax = 128
     public static let chatToolNameBytesMax = 64

@@ -40,9 +40,24 @@ struct LossList {
     private(set) var all: [TranslationLoss] = []
 
     mutating func add(_ kind: TranslationLoss.Kind, _ field: String) {
-        let loss = TranslationLoss(kind, field)
+        let loss = TranslationLoss(kind, Self.shown(field))
         guard all.count < Limits.lossesMax, !all.contains(loss) else { return }
         all.append(loss)
+    }
+
+    /// A path as it may be told to others: a name that no API gives to a member is the client's
+    /// text, and stays its own.
+    private static func shown(_ field: String) -> String {
+        field.split(separator: ".", omittingEmptySubsequences: false)
+            .map { isName($0.utf8) ? String($0) : "(other)" }
+            .joined(separator: ".")
+    }
+
+    private static func isName(_ text: Substring.UTF8View) -> Bool {
+        let digits = text.count { $0 &- 0x30 < 10 }
+        let isPlain = text.allSatisfy { $0 &- 0x30 < 10 || $0 &- 0x61 < 26 || $0 == 0x5F }
+        return isPlain && text.count <= Limits.lossNameBytesMax
+            && digits <= Limits.lossNameDigitsMax
     }
 }
 

@@ -99,7 +99,9 @@ enum EventsRole {
             if now.0 != failures.write {
                 Console.log(.error, "event log: cannot write: the disk is full, or fails")
             }
-            if now.1 != failures.sync { Console.log(.error, "event log: the disk does not sync") }
+            if now.1 != failures.sync {
+                Console.log(.error, "event log: the disk does not sync, or a segment was removed")
+            }
             failures = now
             GatewayLog.tick()
             return isStopped()

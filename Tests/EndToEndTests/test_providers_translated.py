@@ -580,7 +580,9 @@ def test_the_copy_is_what_the_client_sent(run_gateway, origin, shadow):
     del config["routes"]
     config["providers"]["targets"] = [
         target("prod", "anthropic", origin), target("next", "openai", shadow)]
-    config["traffic_mirror"] = {"primary": "prod", "shadow": "next", "safety": {"methods": ["POST"]}}
+    config["traffic_mirror"] = {"primary": "prod", "shadow": "next", "safety": {"methods": ["POST"]},
+                                # The client names the primary's models, whatever it speaks itself.
+                                "model_mapping": {CHAT["model"]: CHAT["model"]}}
     gateway = run_gateway(
         config, environment={"E2E_KEY_PROD": "key-of-prod", "E2E_KEY_NEXT": "key-of-next"})
     origin.on("/prod/v1/messages", raw=answer(body=MESSAGE))

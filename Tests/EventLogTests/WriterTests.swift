@@ -249,6 +249,23 @@ import Testing
         #expect(try folder.check.broken == nil)
     }
 
+    /// What goes into a file that somebody has removed is not durable.
+    @Test func aRemovedSegmentCountsAsNotSynced() throws {
+        let folder = Folder()
+        let pen = try Pen(folder)
+        pen.settle()
+        #expect(pen.counters.value(.syncFailures) == 0)
+        unlink("\(folder.path)/\(folder.segments[0])")
+        pen.writer.isDirty = true
+        for _ in 0..<200 where pen.counters.value(.syncFailures) == 0 {
+            pen.pass(ms: 20)
+            pen.writer.turn(pen.time)
+            usleep(1_000)
+        }
+        #expect(pen.counters.value(.syncFailures) > 0)
+        _ = pen.writer.close(waitMs: 200)
+    }
+
     @Test func aSyncThatFailsIsCountedAndSaidInTheLog() throws {
         let folder = Folder()
         let pen = try Pen(folder)

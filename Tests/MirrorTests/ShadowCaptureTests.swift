@@ -230,7 +230,7 @@ import Verdict
         let losses = try #require(try other.next()).parts[1]
         #expect(
             losses
-                == "max_tokens: defaulted\nseed: dropped\nx y: clamped z: dropped\nn: dropped\n")
+                == "max_tokens: defaulted\nseed: dropped\n(other): dropped\nn: dropped\n")
     }
 
     @Test func aFullRingCostsCapturesOnly() throws {

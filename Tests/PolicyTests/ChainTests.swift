@@ -62,6 +62,28 @@ import Testing
         #expect(report.reason.map { "\($0)" } == "pii_redacted")
     }
 
+    /// A tool's arguments are JSON in a string: their own escapes hide nothing.
+    @Test func jsonInStringsIsReadToo() throws {
+        let body =
+            #"{"arguments":"{\"q\":\"proj\\u0065ct falcon bob\\u0040example.com\"}"}"#
+        let (decision, report, _) = try inspect([Self.detector(.redact)], body)
+        let clean = #"{"arguments":"{\"q\":\"project falcon [EMAIL]\"}"}"#
+        #expect(text(decision) == clean)
+        #expect(report.kinds == .email)
+        let filter = Self.filter("words", .block, [.literal("project falcon")])
+        guard case .refuse(policy: 0) = try inspect([filter], body).0 else {
+            Issue.record("it passed")
+            return
+        }
+        // A string in a string in a string, as far as anybody nests them.
+        let inner = #"[\"[\\\"[\\\\\\\"f\\\\\\\\u0061lcon\\\\\\\"]\\\"]\"]"#
+        let words = Self.filter("words", .block, [.literal("falcon")])
+        guard case .refuse(policy: 0) = try inspect([words], "{\"x\":\"\(inner)\"}").0 else {
+            Issue.record("it passed")
+            return
+        }
+    }
+
     @Test func blocks() throws {
         let policies = [
             Self.filter("soft", .flag, [.literal("falcon")]),

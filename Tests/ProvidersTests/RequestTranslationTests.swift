@@ -302,6 +302,12 @@ struct RequestRow: CustomTestStringConvertible, Sendable {
                 "service_tier: dropped", "new_thing: dropped",
             ]),
         .init(
+            "names that are no names",
+            hi
+                + #","my mail is eve@example.com":1,"n4111111111111111":1,"Sk-Key":1,"#
+                + #""a_name_that_is_longer_than_any_api_has_them":1"#, hiBlocks,
+            ["(other).com: dropped", "(other): dropped"]),
+        .init(
             "what asks for what comes anyway",
             hi
                 + #","n":1,"logprobs":false,"logit_bias":{},"presence_penalty":0,"frequency_penalty":0.0,"store":false,"service_tier":"auto","modalities":["text"],"metadata":{},"seed":null"#,
