@@ -100,8 +100,12 @@ struct NumberForm {
     private var isInside: Bool {
         let before = start - 1
         switch text[before] {
-        case UInt8(ascii: "."), UInt8(ascii: ","), UInt8(ascii: ":"):
-            return text.isDigit(before - 1)
+        case UInt8(ascii: ":"): return text.isDigit(before - 1)
+        case UInt8(ascii: "."), UInt8(ascii: ","):
+            var place = before - 1
+            while place > before - 20, text.isDigit(place) { place -= 1 }
+            // The digits of a word are no number: `base64,4111…`.
+            return place < before - 1 && !text.isWord(place)
         case UInt8(ascii: "-"):
             var place = before - 1
             while place >= 0, place > before - 40, text.isAlphanumeric(place) {

@@ -29,6 +29,7 @@ private func redacted(_ text: String, _ kinds: PIIKinds = .all) throws -> String
         // Cards: test numbers of the issuers.
         ("4111 1111 1111 1111", "[CARD]"), ("4111-1111-1111-1111 exp 12/27", "[CARD] exp 12/27"),
         ("Card 5555555555554444, thanks", "Card [CARD], thanks"), ("378282246310005", "[CARD]"),
+        ("data:image/png;base64,4111111111111111", "data:image/png;base64,[CARD]"),
         ("3782 822463 10005", "[CARD]"), ("6011111111111117", "[CARD]"),
         ("30569309025904", "[CARD]"),
         ("3530111333300000", "[CARD]"), ("2223003122003222", "[CARD]"), ("4222222222222", "[CARD]"),
