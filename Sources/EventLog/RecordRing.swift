@@ -50,6 +50,11 @@ public struct RecordRing: Sendable {
     /// Records that did not fit, since the memory was made.
     public var droppedCount: UInt64 { dropped.pointee.load(ordering: .relaxed) }
 
+    /// Whether all that was pushed is taken. Asked by whoever is at neither end.
+    public var isEmpty: Bool {
+        head.pointee.load(ordering: .acquiring) == tail.pointee.load(ordering: .acquiring)
+    }
+
     fileprivate static func size(of count: Int) -> Int { 8 + (count + 7) & ~7 }
 }
 

@@ -36,6 +36,8 @@ public struct PolicyReport: BitwiseCopyable, Sendable, Equatable {
     /// Whether something could not be looked at to its end, and so counts as found.
     public var isUndecided = false
 
+    /// Whether the body could not be read at all, and was refused for it.
+    private(set) var isUnread = false
     /// Whether it was data that it was blocked for.
     private(set) var isDataBlocked = false
 
@@ -45,6 +47,7 @@ public struct PolicyReport: BitwiseCopyable, Sendable, Equatable {
     /// `reason_code` of an event; nil where nothing was found.
     public var reason: StaticString? {
         guard verdict != .allow else { return nil }
+        if isUnread { return "unreadable" }
         if isUndecided { return "not_decided" }
         switch verdict {
         case .allow: return nil
@@ -52,6 +55,12 @@ public struct PolicyReport: BitwiseCopyable, Sendable, Equatable {
         case .escalate: return "content_flagged"
         case .block: return isDataBlocked ? "pii_blocked" : "content_blocked"
         }
+    }
+
+    /// Refuses a body that no policy could look at.
+    public mutating func refuseUnread() {
+        isUnread = true
+        verdict = .block
     }
 
     /// Adds what the policy at `place` found.

@@ -25,10 +25,24 @@ enum SecretForms {
         Form(prefix: "shpat_", least: 32), Form(prefix: "xai-", least: 40),
     ]
 
+    /// What a key may begin with, and go on with: few words do.
+    private static let (firstBytes, secondBytes): (ByteSet, ByteSet) = {
+        var sets = (ByteSet(), ByteSet())
+        // Besides the forms a web token's `eyJ`, and `bearer` in either case.
+        for prefix in forms.map(\.prefix) + ["ey", "be", "BE", "Be", "bE"] {
+            sets.0.insert(prefix.utf8Start[0])
+            sets.1.insert(prefix.utf8Start[1])
+        }
+        return sets
+    }()
+
     /// The range of a key that begins at `place`, where a word does; nil where none does. `next` is
     /// moved behind what holds no key, so that no byte is looked at again and again.
     static func find(_ text: TextBytes, at place: Int, next: inout Int) -> Range<Int>? {
-        for form in forms where text.hasExactly(form.prefix, at: place) {
+        let first = text[place]
+        guard firstBytes.contains(first), secondBytes.contains(text[place + 1]) else { return nil }
+        for form in forms
+        where form.prefix.utf8Start[0] == first && text.hasExactly(form.prefix, at: place) {
             let start = place + form.prefix.utf8CodeUnitCount
             let end = tokenEnd(text, from: start)
             guard end - start >= form.least else { continue }

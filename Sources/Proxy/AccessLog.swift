@@ -219,6 +219,19 @@ public final class AccessLog {
         }
     }
 
+    func hasRequestID(_ id: UInt32) -> Bool { records[Int(id)].pointee.requestID.count > 0 }
+
+    /// Appends a field with the request's id; nothing where it has none, or more than is kept.
+    func writeRequestID(_ id: UInt32, _ writer: inout HeadWriter) {
+        let text = records[Int(id)].pointee.requestID
+        guard text.count > 0, Int(text.count) < text.bytes.count else { return }
+        writer.append("X-Request-Id: ")
+        withUnsafeBytes(of: text.bytes) {
+            writer.append(UnsafeRawBufferPointer(rebasing: $0[..<Int(text.count)]))
+        }
+        writer.append("\r\n")
+    }
+
     func setPolicy(_ id: UInt32, _ report: PolicyReport) {
         records[Int(id)].pointee.policy = report
     }

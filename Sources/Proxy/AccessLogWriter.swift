@@ -66,6 +66,8 @@ final class AccessLogWriter: @unchecked Sendable {
 
     private func run() {
         while true {
+            // Asked first: what was handed over before the end was announced is still written.
+            let isLast = isStopping.load(ordering: .acquiring)
             while let cell = consumer.pop() {
                 withUnsafeBytes(of: cell) {
                     let record = $0.load(as: LogRecord.self)
@@ -76,7 +78,7 @@ final class AccessLogWriter: @unchecked Sendable {
             }
             flush()
             if wantsReopen.exchange(false, ordering: .acquiring) { file.reopen() }
-            if isStopping.load(ordering: .acquiring) { return }
+            if isLast { return }
             if consumer.prepareToSleep() {
                 var poller = pollfd(fd: wake.fd, events: Int16(POLLIN), revents: 0)
                 _ = poll(&poller, 1, 1_000)

@@ -202,13 +202,17 @@ extension ProxyWorker {
         client.pointee.status = UInt16(fault.status)
         client.pointee.flags.insert(.answerBegun)
         let isHead = client.pointee.method == .head
+        noteUnread(slot, fault)
+        nameRequest(slot)
         let isSent = withUnsafeTemporaryAllocation(byteCount: GatewayAnswer.bytesMax, alignment: 16)
         { scratch in
             var writer = HeadWriter(scratch)
-            GatewayAnswer.write(
+            let count = GatewayAnswer.write(
                 fault, isHead: isHead, closes: closes, secureEntry: client.pointee.secureEntry,
                 speaksMessages: client.pointee.flags.contains(.speaksMessages), wallMs: wallMs,
-                forwarding, &writer)
+                forwarding, &writer
+            ) { writeRequestID(slot, &$0) }
+            client.pointee.answerBytes = UInt64(count)
             return sendMade(slot, writer.written)
         }
         if isSent { finishExchange(slot) }

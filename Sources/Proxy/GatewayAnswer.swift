@@ -113,11 +113,14 @@ enum GatewayAnswer {
     /// The longest answer; a block of 4 KiB holds it.
     static let bytesMax = 1_024
 
+    /// `fields` appends further field lines. Returns the body's bytes.
+    @discardableResult
     static func write(
         _ fault: GatewayFault, isHead: Bool, closes: Bool, secureEntry: Int = -1,
         speaksMessages: Bool = false, wallMs: UInt64,
-        _ forwarding: Forwarding, _ writer: inout HeadWriter
-    ) {
+        _ forwarding: Forwarding, _ writer: inout HeadWriter,
+        fields: (inout HeadWriter) -> Void = { _ in }
+    ) -> Int {
         writer.append("HTTP/1.1 ")
         writer.append(decimal: UInt64(fault.status))
         writer.append(byte: 0x20)
@@ -130,12 +133,14 @@ enum GatewayAnswer {
         }
         if fault.status == 401 { writer.append("WWW-Authenticate: Bearer\r\n") }
         if fault.status == 503 { writer.append("Retry-After: 1\r\n") }
+        fields(&writer)
         writer.append("Content-Type: application/json\r\nContent-Length: ")
         let type = speaksMessages ? fault.messagesType : fault.type
         let opening: StaticString = speaksMessages ? "{\"type\": \"error\", " : "{"
-        writer.append(decimal: UInt64(bodyBytes(fault, opening, type)))
+        let count = bodyBytes(fault, opening, type)
+        writer.append(decimal: UInt64(count))
         writer.append(closes ? "\r\nConnection: close\r\n\r\n" : "\r\n\r\n")
-        if isHead { return }
+        if isHead { return 0 }
         writer.append(opening)
         writer.append("\"error\": {\"type\": \"")
         writer.append(type)
@@ -144,6 +149,7 @@ enum GatewayAnswer {
         writer.append("\", \"code\": \"")
         writer.append(fault.code)
         writer.append("\"}}\n")
+        return count
     }
 
     private static func bodyBytes(

@@ -10,6 +10,8 @@ extension ProxyWorker {
         client.pointee.status = UInt16(truncatingIfNeeded: status)
         client.pointee.flags.insert(.answerBegun)
         counters.add(.gatewayAnswers)
+        client.pointee.answerBytes = UInt64(body.count)
+        nameRequest(slot)
         let isSent = withUnsafeTemporaryAllocation(byteCount: GatewayAnswer.bytesMax, alignment: 16)
         { scratch in
             var writer = HeadWriter(scratch)
@@ -20,6 +22,7 @@ extension ProxyWorker {
             writer.append("\r\n")
             forwarding.writeDate(wallMs, &writer)
             forwarding.writePolicy(secureEntry: client.pointee.secureEntry, &writer)
+            writeRequestID(slot, &writer)
             // The SDKs send a 409 again unless they are told that it will not help.
             writer.append("Content-Type: application/json\r\nx-should-retry: false\r\n")
             writer.append("Content-Length: ")
@@ -28,6 +31,25 @@ extension ProxyWorker {
             return body.withUnsafeBytes { sendMade(slot, head: writer.written, $0) }
         }
         if isSent { finishExchange(slot) }
+    }
+
+    /// Gives a request that came without an X-Request-Id, and goes to nobody, one of its own: its
+    /// line and its event can be found by what the client was told.
+    func nameRequest(_ slot: Int) {
+        let record = clients[slot].pointee.log
+        guard record != AccessLog.none, let log, !log.hasRequestID(record) else { return }
+        forwarding.makeID()
+        withUnsafeTemporaryAllocation(byteCount: UUIDv7.textBytes, alignment: 8) { scratch in
+            var writer = HeadWriter(scratch)
+            forwarding.appendMadeID(to: &writer)
+            log.setRequestID(record, writer.written)
+        }
+    }
+
+    /// Appends the field that tells a client by which id its request is logged, where it is.
+    func writeRequestID(_ slot: Int, _ writer: inout HeadWriter) {
+        let record = clients[slot].pointee.log
+        if record != AccessLog.none { log?.writeRequestID(record, &writer) }
     }
 
     /// Sends a head and a body that were made here, through blocks. False where the connection

@@ -48,6 +48,24 @@ extension ProxyWorker {
         return false
     }
 
+    /// Tells in the log that a body was refused because no policy could look at it, where `fault`
+    /// says that it was.
+    func noteUnread(_ slot: Int, _ fault: GatewayFault) {
+        guard readsStrictly, fault == .bodyEncoded || fault == .bodyTooLarge,
+            forwarding.hasProvider(ofRoute: Int(clients[slot].pointee.route))
+        else { return }
+        refuseUnread(slot)
+    }
+
+    private func refuseUnread(_ slot: Int) {
+        counters.add(.policyBlocked)
+        let record = clients[slot].pointee.log
+        guard record != AccessLog.none else { return }
+        var report = PolicyReport()
+        report.refuseUnread()
+        log?.setPolicy(record, report)
+    }
+
     private func judge(_ slot: Int, _ request: HeldRequest, _ policies: PolicyChain) -> HeldVerdict
     {
         let document: JSONDocument
@@ -55,6 +73,7 @@ extension ProxyWorker {
             document = try request.document(blocks)
         } catch {
             guard policies.isStrict else { return .pass }
+            refuseUnread(slot)
             return .answer(
                 status: 400,
                 body: ErrorBody.write(

@@ -37,10 +37,33 @@ final class EventRings {
             Self.bytes + workers * RecordRing.byteCount()
                 + captures * RecordRing.byteCount(of: VerdictLimits.captureRingBytes)
         }
+
+        func map(_ base: UnsafeMutableRawPointer) -> Mapped {
+            var place = base + Self.bytes
+            func take(_ count: Int, _ ringBytes: Int) -> [RecordRing] {
+                (0..<count).map { _ in
+                    var plan = MemoryPlan(base: place)
+                    place += RecordRing.byteCount(of: ringBytes)
+                    return RecordRing(plan: &plan, byteCount: ringBytes)!
+                }
+            }
+            var mapped = Mapped()
+            mapped.events = take(workers, EventLog.Limits.ringBytes)
+            mapped.primaries = take(workers, VerdictLimits.captureRingBytes)
+            mapped.shadows = take(shadows, VerdictLimits.captureRingBytes)
+            mapped.left = take(1, VerdictLimits.captureRingBytes)
+            return mapped
+        }
     }
+
+    /// Memories of former generations that an events process can be handed: of those that still
+    /// run, the present one among them, and of those that have ended.
+    static let formerMax = Supervisor.formerMax + 1 + unreadMax
+    static let unreadMax = 4
 
     private let memory: SharedMemory
     private let door: Wake
+    private let events: [RecordRing]
 
     /// Nil where no events are logged.
     init?(_ launch: Launch) throws(SystemError) {
@@ -51,9 +74,14 @@ final class EventRings {
         memory.base.storeBytes(of: UInt64(shape.workers), as: UInt64.self)
         memory.base.storeBytes(of: UInt64(shape.shadows), toByteOffset: 8, as: UInt64.self)
         door = try .create()
+        events = shape.map(memory.base).events
     }
 
     deinit { close(door.fd) }
+
+    /// Whether workers have handed events over that no events process has taken: the next one has
+    /// to, where the one in between ends before its turn came.
+    var isUnread: Bool { !events.allSatisfy(\.isEmpty) }
 
     /// For workers and shadow processes.
     var forProducers: [Spawning.Handed] {
@@ -82,26 +110,13 @@ final class EventRings {
         precondition(
             (1...byteCount).contains(shape.workers) && (0...byteCount).contains(shape.shadows)
                 && shape.byteCount == byteCount, "a memory of rings that cannot be")
-        var place = base + Shape.bytes
-        func take(_ count: Int, _ ringBytes: Int) -> [RecordRing] {
-            (0..<count).map { _ in
-                var plan = MemoryPlan(base: place)
-                place += RecordRing.byteCount(of: ringBytes)
-                return RecordRing(plan: &plan, byteCount: ringBytes)!
-            }
-        }
-        var mapped = Mapped()
-        mapped.events = take(shape.workers, EventLog.Limits.ringBytes)
-        mapped.primaries = take(shape.workers, VerdictLimits.captureRingBytes)
-        mapped.shadows = take(shape.shadows, VerdictLimits.captureRingBytes)
-        mapped.left = take(1, VerdictLimits.captureRingBytes)
-        return mapped
+        return shape.map(base)
     }
 
     /// The rings of this generation and of those before it.
     static func mapAll() throws(SystemError) -> Mapped {
         var rings = try map(RoleFD.eventRings)
-        for place in 0...Int32(Supervisor.formerMax) {
+        for place in 0..<Int32(formerMax) {
             let fd = RoleFD.formerRings + place
             guard umbra_fcntl(fd, F_GETFD, 0) >= 0 else { break }
             rings += try map(fd)

@@ -56,8 +56,16 @@ enum EventsRole {
         process[.state].set(UInt64(ProcessState.running.rawValue))
         var fault: String?
         var waitingSince: UInt64 = 0
-        while !isStopped() {
-            process[.heartbeatMs].set(Instant.now().milliseconds)
+        var stoppedSince: UInt64?
+        while true {
+            let now = Instant.now().milliseconds
+            process[.heartbeatMs].set(now)
+            if isStopped() {
+                // Whoever ends before its turn came still writes what waits, if it comes in time.
+                let since = stoppedSince ?? now
+                stoppedSince = since
+                guard !rings.events.allSatisfy(\.isEmpty), now < since + patienceMs else { return }
+            }
             do throws(LogFault) {
                 let writer = try LogWriter(settings, counters: counters, time: .now())
                 if fault != nil {

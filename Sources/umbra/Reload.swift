@@ -118,9 +118,10 @@ extension Supervisor {
             say(findings, .warn)
             do throws(StartFault) {
                 lastNumber += 1
+                unreadRings.removeAll { !$0.isUnread }
                 let generation = try Self.generation(
                     lastNumber, launch, sockets, caps, tickets,
-                    formerRings: generations.compactMap(\.eventRings))
+                    formerRings: generations.compactMap(\.eventRings) + unreadRings)
                 mirrorOrders.apply(to: generation.board.mirror, launch.settings)
                 generation.inheritVerdicts(from: current)
                 reload?.stage = .starting(generation, sinceMs: Instant.now().milliseconds)
@@ -190,6 +191,14 @@ extension Supervisor {
         for asker in askers { asker(outcome) }
     }
 
+    /// The present events process has a generation's rings, unless it ends before it comes to them.
+    private func keepUnread(_ generation: Generation) {
+        unreadRings.removeAll { !$0.isUnread }
+        guard let rings = generation.eventRings, rings.isUnread else { return }
+        unreadRings.append(rings)
+        if unreadRings.count > EventRings.unreadMax { unreadRings.removeFirst() }
+    }
+
     /// Moves the generations on that serve no more, and has the present one's admin process take
     /// over.
     func endFormer() {
@@ -199,6 +208,7 @@ extension Supervisor {
             guard generation.isOver else { continue }
             counters.ended(generation)
             former.removeAll { $0 === generation }
+            keepUnread(generation)
         }
         current.board.reloads[.draining].set(UInt64(former.count))
         if let since = adminWaitsSince {

@@ -17,6 +17,8 @@ final class Supervisor {
     var current: Generation
     /// Those before it that have processes left, the oldest first.
     var former: [Generation] = []
+    /// Events that ended generations have handed over and nobody has taken yet.
+    var unreadRings: [EventRings] = []
     var reload: Reload?
     /// Who asked for a reload that has not begun.
     var askers: [(ReloadOutcome) -> Void] = []
