@@ -15,6 +15,9 @@ final class LogSyncer: Sendable {
         var isImmutable: Bool
     }
 
+    /// The outcome where the segment has no name any more.
+    static let removed = ENOENT
+
     private enum State { static let idle = 0, asked = 1, done = 2, ending = 3 }
 
     private let state = Atomic<Int>(State.idle)
@@ -88,7 +91,7 @@ final class LogSyncer: Sendable {
         if fdatasync(job.fd) != 0 { code = lastErrno }
         // Somebody has removed it: what is written goes with the last descriptor.
         var status = stat()
-        if code == 0, fstat(job.fd, &status) == 0, status.st_nlink == 0 { code = ENOENT }
+        if code == 0, fstat(job.fd, &status) == 0, status.st_nlink == 0 { code = removed }
         if job.isLast {
             if job.isImmutable, fchmod(job.fd, 0o440) != 0, code == 0 { code = lastErrno }
             close(job.fd)

@@ -48,6 +48,9 @@ public final class LogWriter {
     var nextRetentionMs: UInt64
     var clockOffsetMs: Int64
     var isEnded = false
+    /// The segment was removed under the writer's hands: nothing that it writes stays. Whoever sees
+    /// this closes it, and opens the log anew.
+    public internal(set) var isRemoved = false
 
     struct Boundary {
         var offset: Int

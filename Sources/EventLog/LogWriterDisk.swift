@@ -26,6 +26,7 @@ extension LogWriter {
             lastSyncMs = 0
             turn(time)
             if !isDirty, start == end, job == nil { break }
+            if isRemoved { break }
             usleep(1_000)
         } while time.monotonicMs < giveUpMs
         let isDone = !isDirty && start == end && job == nil
@@ -84,6 +85,7 @@ extension LogWriter {
             } else {
                 // The kernel may have given the pages up: what was lost, the chain will show.
                 counters.add(.syncFailures)
+                if code == LogSyncer.removed { isRemoved = true }
                 isDirty = true
                 folderIsDirty = true
                 _ = own("sync_error", time) { line in

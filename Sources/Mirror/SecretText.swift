@@ -1,5 +1,5 @@
 import CLinux
-import HTTP
+public import HTTP
 
 /// Writes targets and field values without the secrets in their URLs: values of secret query
 /// members and path parameters (the name stays, so that the copy takes the same way through the
@@ -7,7 +7,7 @@ import HTTP
 ///
 /// Separators count in their percent-encoded form too: a URL inside a query is cleaned as well.
 /// Costs time linear in the text.
-struct SecretText: ~Copyable {
+public struct SecretText: ~Copyable {
     /// Longer member names are taken for secrets unread.
     static let nameBytesMax = 256
 
@@ -20,7 +20,7 @@ struct SecretText: ~Copyable {
     private let words: WordTable
 
     /// - Parameter strip: names of members, lower case, that are secret besides the built-in ones.
-    init(strip: [String]) {
+    public init(strip: [String] = []) {
         stripped = NameSet(strip, folding: false)
         members = NameSet(SecretNames.members, folding: false)
         words = WordTable(SecretNames.words)
@@ -52,8 +52,8 @@ struct SecretText: ~Copyable {
         return false
     }
 
-    /// Appends a target in origin-form.
-    func write(target: UnsafeRawBufferPointer, to writer: inout HeadWriter) {
+    /// Appends a target in origin-form; never more bytes than it has.
+    public func write(target: UnsafeRawBufferPointer, to writer: inout HeadWriter) {
         write(target, .path, to: &writer)
     }
 

@@ -20,6 +20,7 @@ final class AccessLogWriter: @unchecked Sendable {
     private let clientKeys: [String]
     private let events: EventTap?
     private let writesLines: Bool
+    private let secrets = SecretText()
     private var thread = pthread_t()
     private var line: [UInt8] = []
     private static let batchBytesMax = 64 << 10
@@ -119,7 +120,7 @@ final class AccessLogWriter: @unchecked Sendable {
         put(",\"host\":")
         putQuoted(record.host)
         put(",\"path\":")
-        putQuoted(record.target)
+        putTarget(record.target)
         put(",\"route\":")
         put(record.route == LogRecord.noRoute ? "null" : routes[Int(record.route)])
         put(",\"target\":")
@@ -170,11 +171,29 @@ final class AccessLogWriter: @unchecked Sendable {
     private func put(_ text: String) { line.append(contentsOf: text.utf8) }
 
     private func putQuoted<let capacity: Int>(_ text: LogRecord.Text<capacity>) {
-        line.append(0x22)
-        withUnsafeBytes(of: text.bytes) { raw in
-            for byte in raw.prefix(Int(text.count)) { Self.escape(byte, into: &line) }
+        withUnsafeBytes(of: text.bytes) {
+            putQuoted(UnsafeRawBufferPointer(rebasing: $0.prefix(Int(text.count))))
         }
+    }
+
+    private func putQuoted(_ text: UnsafeRawBufferPointer) {
         line.append(0x22)
+        for byte in text { Self.escape(byte, into: &line) }
+        line.append(0x22)
+    }
+
+    /// Without the values that no copy gets either: keys and tokens in a query outlive their use in
+    /// a log.
+    private func putTarget<let capacity: Int>(_ text: LogRecord.Text<capacity>) {
+        withUnsafeTemporaryAllocation(byteCount: capacity, alignment: 8) { scratch in
+            withUnsafeBytes(of: text.bytes) { raw in
+                var writer = HeadWriter(scratch)
+                secrets.write(
+                    target: UnsafeRawBufferPointer(rebasing: raw.prefix(Int(text.count))),
+                    to: &writer)
+                putQuoted(writer.written)
+            }
+        }
     }
 
     /// One byte of a JSON string. Bytes that are no ASCII are written as Latin-1 escapes: what a

@@ -76,7 +76,13 @@ enum EventsRole {
                 let judge = Judge(
                     primaries: rings.primaries, shadows: rings.shadows, left: rings.left,
                     policies: policies, counters: counters)
-                return serve(writer, rings.events, judge, process, counters, isStopped)
+                serve(writer, rings.events, judge, process, counters, isStopped)
+                guard writer.isRemoved, !isStopped() else { return }
+                Console.log(
+                    .error,
+                    "event log: a segment in \(settings.directory) was removed while it was "
+                        + "written: its last events are lost, a new one is begun")
+                continue
             } catch {
                 let text = "\(error)"
                 // A reload's handing over is no news; only what lasts is.
@@ -108,12 +114,14 @@ enum EventsRole {
                 Console.log(.error, "event log: cannot write: the disk is full, or fails")
             }
             if now.1 != failures.sync {
-                Console.log(.error, "event log: the disk does not sync, or a segment was removed")
+                Console.log(.error, "event log: the disk does not sync")
             }
             failures = now
             GatewayLog.tick()
-            return isStopped()
+            return isStopped() || writer.isRemoved
         }
-        if !isDurable { Console.log(.error, "event log: the last events were not made durable") }
+        if !isDurable, !writer.isRemoved {
+            Console.log(.error, "event log: the last events were not made durable")
+        }
     }
 }

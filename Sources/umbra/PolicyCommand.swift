@@ -11,10 +11,13 @@ enum PolicyCommand {
         """
 
     static func run(_ words: [String]) -> Int32 {
+        if words.first == "--help" {
+            Console.out(help)
+            return 0
+        }
         guard words.first == "lint" else {
-            Console.error(
-                words.first == "--help" ? help : "umbra policy: the command is 'lint'.\n\n\(help)")
-            return words.first == "--help" ? 0 : 2
+            Console.error("umbra policy: the command is 'lint'.\n\n\(help)")
+            return 2
         }
         let arguments: Arguments
         do {

@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import time
@@ -43,6 +45,23 @@ def test_an_event_for_each_copy(logging, origin, shadow, folder, path):
     assert "umbra_event_log_records_total 5" in logging.admin("/metrics")[1]
     assert logging.stop() == 0
     assert verify(folder)["valid"] and not verify(folder)["notes"]
+
+
+@pytest.mark.parametrize("whole", [True, False], ids=["the folder", "a segment"])
+def test_a_log_that_is_removed_is_begun_anew(logging, folder, path, whole):
+    logging.ask(path, fields=[("X-Request-Id", "before")])
+    wait_events(folder, 1)
+    if whole:
+        shutil.rmtree(folder)
+    else:
+        next(folder.glob("*.jsonl")).unlink()
+    # Until somebody sees it, events go where nobody finds them.
+    logging.ask(path, fields=[("X-Request-Id", "meanwhile")])
+    wait_for(lambda: "was removed while it was written" in logging.text, "the word of it")
+    assert re.search(r'umbra_event_log_failures_total\{call="sync"\} [1-9]', logging.admin("/metrics")[1])
+    logging.ask(path, fields=[("X-Request-Id", "after")])
+    assert wait_events(folder, 1)[-1]["request_id"] == "after"
+    assert logging.stop() == 0 and verify(folder)["valid"]
 
 
 def test_what_is_not_mirrored_has_no_event(logging, folder, path):
