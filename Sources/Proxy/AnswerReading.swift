@@ -333,15 +333,10 @@ extension ProxyWorker {
     private func writeLargeAnswerHead(
         _ base: UnsafeMutableRawPointer, _ headBytes: Int, _ form: Forwarding.AnswerForm
     ) -> Int? {
-        let buffer = largeHeads.take()
-        guard buffer >= 0 else { return nil }
-        defer { largeHeads.giveBack(buffer) }
-        var writer = HeadWriter(
-            UnsafeMutableRawBufferPointer(
-                start: largeHeads.pointer(buffer), count: largeHeads.byteCount))
-        forwarding.writeAnswer(
-            answerHead, UnsafeRawPointer(base), headBytes: headBytes, form, into: &writer)
-        return writer.overflowed ? nil : spread(writer.written)
+        writeLarge(spread) {
+            forwarding.writeAnswer(
+                answerHead, UnsafeRawPointer(base), headBytes: headBytes, form, into: &$0)
+        }
     }
 
     // MARK: Bodies

@@ -65,15 +65,7 @@ extension ProxyWorker {
                 }
                 continue
             }
-            guard client.pointee.flags.contains(.readReady) else {
-                if client.pointee.flags.contains(.ended) { closeClient(slot) }
-                return
-            }
-            guard reads < ProxyLimits.headReadsPerTurnMax else {
-                goOn(client: slot)
-                return
-            }
-            reads += 1
+            guard mayRead(slot, &reads, max: ProxyLimits.headReadsPerTurnMax) else { return }
             guard fillInput(slot) else {
                 if client.pointee.flags.contains(.ended) { continue }
                 return
@@ -172,10 +164,12 @@ extension ProxyWorker {
         defer { if isTranslated { for slice in body { blocks.release(slice.slot) } } }
         let lines = forwarding.beginHeldRequest(requestHead, bytes, peer: client.pointee.peer)
         let bodyBytes = body.reduce(0) { $0 + Int($1.count) }
-        guard
-            let headSlices = writeHeldHead(
-                bytes, route: route, lines, bodyBytes: bodyBytes, isTranslated: isTranslated)
-        else {
+        let written = writeLarge(spread) {
+            forwarding.writeHeldRequest(
+                requestHead, bytes, route: route, lines, bodyBytes: bodyBytes,
+                isTranslated: isTranslated, into: &$0)
+        }
+        guard let headSlices = written else {
             gatewayAnswer(slot, .noMemory)
             return
         }
@@ -221,8 +215,14 @@ extension ProxyWorker {
         var parts = [Slice]()
         for place in 0..<primaryHead { parts.append(headParts[place]) }
         if primaryHead == 0 {
-            // The primary's head was sent and is released by its caller, from `headParts`.
-            guard let made = writeCopiedHead(bytes, route: route, lines, held.byteCount) else {
+            // As it would go to a target of the client's language, and not into `headParts`, where
+            // the primary's is until its caller lets go of it.
+            let made = writeLarge(makeBlocks) {
+                forwarding.writeHeldRequest(
+                    requestHead, bytes, route: route, lines, bodyBytes: held.byteCount,
+                    isTranslated: false, into: &$0)
+            }
+            guard let made else {
                 tap.abandon(id, .captureLimit, blocks, slices)
                 return
             }
@@ -236,60 +236,6 @@ extension ProxyWorker {
             guard tap.append(slice, .body, to: id, blocks, slices) else { return }
         }
         clients[slot].pointee.capture = id
-    }
-
-    /// The head of a mirrored request as it would go to a target of the client's language.
-    private func writeCopiedHead(
-        _ bytes: UnsafeRawPointer, route: Int, _ lines: Forwarding.HeldLines, _ bodyBytes: Int
-    ) -> [Slice]? {
-        let buffer = largeHeads.take()
-        guard buffer >= 0 else { return nil }
-        defer { largeHeads.giveBack(buffer) }
-        var writer = HeadWriter(
-            UnsafeMutableRawBufferPointer(
-                start: largeHeads.pointer(buffer), count: largeHeads.byteCount))
-        forwarding.writeHeldRequest(
-            requestHead, bytes, route: route, lines, bodyBytes: bodyBytes, isTranslated: false,
-            into: &writer)
-        return writer.overflowed ? nil : makeBlocks(of: writer.written)
-    }
-
-    /// Bytes copied into fresh blocks, whose references are the caller's; nil where there are not
-    /// enough.
-    func makeBlocks(of bytes: UnsafeRawBufferPointer) -> [Slice]? {
-        var made: [Slice] = []
-        var offset = 0
-        while offset < bytes.count {
-            let block = blocks.take()
-            guard block != BlockPool.none else {
-                for slice in made { blocks.release(slice.slot) }
-                counters.add(.blocksExhausted)
-                return nil
-            }
-            let count = min(blockBytes, bytes.count - offset)
-            blocks.pointer(block).copyMemory(from: bytes.baseAddress! + offset, byteCount: count)
-            made.append(Slice(slot: block, offset: 0, count: count))
-            offset += count
-        }
-        return made
-    }
-
-    /// Writes the head of a held request into blocks, listed in `headParts`. Returns how many; nil
-    /// where there are not enough.
-    private func writeHeldHead(
-        _ bytes: UnsafeRawPointer, route: Int, _ lines: Forwarding.HeldLines, bodyBytes: Int,
-        isTranslated: Bool
-    ) -> Int? {
-        let buffer = largeHeads.take()
-        guard buffer >= 0 else { return nil }
-        defer { largeHeads.giveBack(buffer) }
-        var writer = HeadWriter(
-            UnsafeMutableRawBufferPointer(
-                start: largeHeads.pointer(buffer), count: largeHeads.byteCount))
-        forwarding.writeHeldRequest(
-            requestHead, bytes, route: route, lines, bodyBytes: bodyBytes,
-            isTranslated: isTranslated, into: &writer)
-        return writer.overflowed ? nil : spread(writer.written)
     }
 
     /// The exchange is over: lets go of what was held.

@@ -69,15 +69,7 @@ extension ProxyWorker {
                 guard passBuffered(slot, upstream) else { return }
                 continue
             }
-            guard client.pointee.flags.contains(.readReady) else {
-                if client.pointee.flags.contains(.ended) { closeClient(slot) }
-                return
-            }
-            guard rounds < ProxyLimits.relayRoundsPerTurnMax else {
-                goOn(client: slot)
-                return
-            }
-            rounds += 1
+            guard mayRead(slot, &rounds, max: ProxyLimits.relayRoundsPerTurnMax) else { return }
             if client.pointee.flags.contains(.requestChunked) {
                 guard fillInput(slot) else {
                     if client.pointee.flags.contains(.ended) { continue }
@@ -88,6 +80,23 @@ extension ProxyWorker {
             }
             noteProgress(slot)
         }
+    }
+
+    /// Whether more of a request is read now: something is there, and the turn has not had its
+    /// reads, `max` in number. A client that left before the request's end is closed.
+    @inline(__always)
+    func mayRead(_ slot: Int, _ reads: inout Int, max: Int) -> Bool {
+        let client = clients[slot]
+        guard client.pointee.flags.contains(.readReady) else {
+            if client.pointee.flags.contains(.ended) { closeClient(slot) }
+            return false
+        }
+        guard reads < max else {
+            goOn(client: slot)
+            return false
+        }
+        reads += 1
+        return true
     }
 
     /// Moves the deadline of a body that makes progress.

@@ -422,41 +422,12 @@ extension ProxyWorker {
     private func writeLargeHead(
         _ slot: Int, _ bytes: UnsafeRawPointer, headBytes: Int, route: Int
     ) -> Int? {
-        let buffer = largeHeads.take()
-        guard buffer >= 0 else { return nil }
-        defer { largeHeads.giveBack(buffer) }
-        let memory = largeHeads.pointer(buffer)
-        var writer = HeadWriter(
-            UnsafeMutableRawBufferPointer(start: memory, count: largeHeads.byteCount))
-        forwarding.writeRequest(
-            requestHead, bytes, headBytes: headBytes, route: route,
-            peer: clients[slot].pointee.peer, tls: clients[slot].pointee.tls,
-            entry: Int(clients[slot].pointee.entry), into: &writer)
-        return writer.overflowed ? nil : spread(writer.written)
-    }
-
-    /// Copies a head that is larger than a block into blocks, listed in `headParts`. Returns how
-    /// many; nil where there are not enough.
-    func spread(_ head: UnsafeRawBufferPointer) -> Int? {
-        var offset = 0
-        var parts = 0
-        while offset < head.count {
-            let block = parts < ProxyLimits.headPartsMax ? blocks.take() : BlockPool.none
-            guard block != BlockPool.none else {
-                releaseHead(parts)
-                return nil
-            }
-            let count = min(blockBytes, head.count - offset)
-            blocks.pointer(block).copyMemory(from: head.baseAddress! + offset, byteCount: count)
-            headParts[parts] = Slice(slot: block, offset: 0, count: count)
-            parts += 1
-            offset += count
+        writeLarge(spread) {
+            forwarding.writeRequest(
+                requestHead, bytes, headBytes: headBytes, route: route,
+                peer: clients[slot].pointee.peer, tls: clients[slot].pointee.tls,
+                entry: Int(clients[slot].pointee.entry), into: &$0)
         }
-        return parts
-    }
-
-    func releaseHead(_ parts: Int) {
-        for place in 0..<parts { blocks.release(headParts[place].slot) }
     }
 
     /// Lets the mirror choose the request. Where it is to be kept, its capture; else
