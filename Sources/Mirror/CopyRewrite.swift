@@ -24,7 +24,7 @@ public struct CopyRewrite: BitwiseCopyable, Sendable, Equatable {
     /// Whether a field line of the request stays behind, besides those that stay behind for all.
     func drops(_ name: UnsafeRawBufferPointer, hasOwnKey: Bool) -> Bool {
         guard inference != nil else { return false }
-        let name = Name(bytes: name)
+        let name = FieldText(name)
         // An answer that nobody can read says nothing of the shadow.
         if name.equals("accept-encoding") { return true }
         // Beside the shadow's own key they are another account's.
@@ -55,24 +55,5 @@ public struct CopyRewrite: BitwiseCopyable, Sendable, Equatable {
         let plain = path.firstIndex(of: 0x3F) ?? path.count
         let kept = max(0, plain - inference.pathEnd.utf8CodeUnitCount)
         return (UnsafeRawBufferPointer(rebasing: path[..<kept]), asked.pathEnd)
-    }
-
-    /// A field's name, compared without case; `_` is no `-` here, as none of them is secret.
-    struct Name {
-        let bytes: UnsafeRawBufferPointer
-
-        func equals(_ text: StaticString) -> Bool {
-            bytes.count == text.utf8CodeUnitCount && hasPrefix(text)
-        }
-
-        func hasPrefix(_ text: StaticString) -> Bool {
-            guard bytes.count >= text.utf8CodeUnitCount else { return false }
-            for index in 0..<text.utf8CodeUnitCount {
-                let byte = bytes[index]
-                let lower = byte &- 0x41 < 26 ? byte | 0x20 : byte
-                if lower != text.utf8Start[index] { return false }
-            }
-            return true
-        }
     }
 }

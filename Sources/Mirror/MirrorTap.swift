@@ -198,10 +198,7 @@ public final class MirrorTap {
     }
 
     private static func asksModel(_ head: RequestHead, _ bytes: UnsafeRawPointer) -> Bool {
-        guard head.method == .post else { return false }
-        let path = UnsafeRawBufferPointer(
-            start: bytes + head.path.start, count: Int(head.path.count))
-        return Inference(path: path) != nil
+        head.method == .post && Inference(head, bytes) != nil
     }
 
     private func isPicked(

@@ -84,10 +84,10 @@ public final class Sanitizer {
     /// `head` is no well-formed one, or asks no model.
     public func inference(head: UnsafeRawBufferPointer) -> (kind: Inference, isPlain: Bool)? {
         guard request.parse(head) == .complete(headBytes: head.count), request.method == .post,
-            let kind = Inference(path: request.path.bytes(in: head))
+            let start = head.baseAddress, let kind = Inference(request, start)
         else { return nil }
         for index in 0..<request.fields.count where request.fields[index].known == .other {
-            let name = CopyRewrite.Name(bytes: request.fields[index].name.bytes(in: head))
+            let name = FieldText(request.fields[index].name.bytes(in: head))
             if name.equals("content-encoding") { return (kind, false) }
         }
         return (kind, true)
@@ -290,18 +290,12 @@ public final class Sanitizer {
         // Other spellings of the fields that frame the message: some server reads them as these.
         if word.equals("content-length") || word.equals("transfer-encoding") { return .drop }
         // Beside its own key another would be sent, or taken for it.
-        if !keyLine.isEmpty, Self.carriesKey(word) { return .drop }
+        if !keyLine.isEmpty, FieldText(word.bytes).namesProviderKey { return .drop }
         if allow.contains(plain) { return .keep }
         let isSecret =
             words.occurs(in: word.bytes) || SecretNames.isSecretField(word)
             || SecretNames.isSideEffectField(word)
         return isSecret ? .drop : .keepUnlessBearer
-    }
-
-    /// Whether a field's name is one that providers read a key from.
-    private static func carriesKey(_ name: SecretNames.Name) -> Bool {
-        name.equals("authorization") || name.equals("x-api-key") || name.equals("api-key")
-            || name.equals("x-goog-api-key")
     }
 
     /// Whether a value is a bearer token, whatever the field is called.

@@ -44,7 +44,7 @@ extension ShadowWorker {
     func isModelAnswer(_ head: UnsafeRawBufferPointer) -> Bool {
         guard answerHead.status / 100 == 2 else { return true }
         guard let field = answerHead.fields.first(.contentType) else { return false }
-        let value = CopyRewrite.Name(bytes: answerHead.fields[field].value.bytes(in: head))
+        let value = FieldText(answerHead.fields[field].value.bytes(in: head))
         return value.hasPrefix("application/json") || value.hasPrefix("text/event-stream")
     }
 
@@ -84,21 +84,9 @@ extension ShadowWorker {
 
     /// Keeps of an answer's head, which lies in `answerHead`, what captures tell.
     func captureHead(_ slot: Int, _ head: UnsafeRawBufferPointer) {
-        var flags: CaptureHead.Flags = []
         var lines: [UInt8] = []
-        for index in 0..<answerHead.fields.count {
-            let field = answerHead.fields[index]
-            let name = field.name.bytes(in: head)
-            if CaptureFields.isKept(name) {
-                let line = field.line.bytes(in: head)
-                if lines.count + line.count <= VerdictLimits.captureFieldBytesMax { lines += line }
-            } else if field.known == .contentType {
-                let value = CopyRewrite.Name(bytes: field.value.bytes(in: head))
-                if value.hasPrefix("text/event-stream") { flags.insert(.isStreamed) }
-            } else if CopyRewrite.Name(bytes: name).equals("content-encoding") {
-                let value = CopyRewrite.Name(bytes: field.value.bytes(in: head))
-                if !value.equals("identity") { flags.insert(.isEncoded) }
-            }
+        let flags = CaptureFields.read(answerHead.fields, of: head.baseAddress!) { line in
+            if lines.count + line.count <= VerdictLimits.captureFieldBytesMax { lines += line }
         }
         exchanges.note(slot, fields: lines, flags: flags)
     }

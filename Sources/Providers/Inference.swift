@@ -1,3 +1,5 @@
+public import HTTP
+
 /// What a request asks a model for, told by the end of its path: a base path may put anything
 /// before it. Each is a POST that reads: it may be asked twice.
 public enum Inference: UInt8, Sendable, CaseIterable, BitwiseCopyable {
@@ -21,6 +23,15 @@ public enum Inference: UInt8, Sendable, CaseIterable, BitwiseCopyable {
         // By the last byte: most paths end in another.
         guard end > 0, path[end - 1] == 0x73 else { return nil }
         self.init(plain: UnsafeRawBufferPointer(rebasing: path[..<end]))
+    }
+
+    /// What the path of a parsed head asks for, whatever its method; `bytes` is what it was parsed
+    /// from.
+    @inlinable
+    public init?(_ head: RequestHead, _ bytes: UnsafeRawPointer) {
+        self.init(
+            path: UnsafeRawBufferPointer(
+                start: bytes + head.path.start, count: Int(head.path.count)))
     }
 
     @usableFromInline

@@ -75,9 +75,7 @@ extension ProxyWorker {
     /// Whether the answer's media type begins with `type`.
     func hasContentType(_ type: StaticString, _ bytes: UnsafeRawPointer) -> Bool {
         guard let place = answerHead.fields.first(.contentType) else { return false }
-        let value = answerHead.fields[place].value
-        return Int(value.count) >= type.utf8CodeUnitCount
-            && strncasecmp(bytes + value.start, type.utf8Start, type.utf8CodeUnitCount) == 0
+        return FieldText(answerHead.fields[place].value, of: bytes).hasPrefix(type)
     }
 
     /// Whether the answer is packed in a way that hides what it says.

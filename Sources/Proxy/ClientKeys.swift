@@ -1,4 +1,3 @@
-import CLinux
 import HTTP
 import Upstream
 
@@ -41,21 +40,7 @@ struct ClientKeys {
     }
 
     private func place(of field: Field, _ bytes: UnsafeRawPointer) -> Int {
-        let value = UnsafeRawBufferPointer(
-            start: bytes + field.value.start, count: Int(field.value.count))
-        if field.known == .authorization {
-            let scheme: StaticString = "bearer "
-            let length = scheme.utf8CodeUnitCount
-            guard value.count > length,
-                strncasecmp(value.baseAddress!, scheme.utf8Start, length) == 0
-            else { return 0 }
-            return place(of: UnsafeRawBufferPointer(rebasing: value.dropFirst(length)))
-        }
-        guard
-            ProviderFields.isName(
-                bytes + field.name.start, Int(field.name.count), "x-api-key")
-        else { return 0 }
-        return place(of: value)
+        ProviderFields.key(in: field, bytes).map { place(of: $0) } ?? 0
     }
 
     /// Compares with all keys, each to its end: how long that takes depends on the number and the

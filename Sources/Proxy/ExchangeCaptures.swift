@@ -73,15 +73,8 @@ public final class ExchangeCaptures {
         request piece: UnsafeRawBufferPointer, _ id: UInt32, _ blocks: borrowing BlockPool
     ) -> Bool {
         let exchange = exchanges[Int(id)]
-        switch append(piece, to: &exchange.pointee.request, blocks) {
-        case .kept: return true
-        case .cut:
-            exchange.pointee.head.flags.insert(.requestCut)
-            return true
-        case .noBlocks:
-            giveUp(id, blocks)
-            return false
-        }
+        return settle(
+            append(piece, to: &exchange.pointee.request, blocks), .requestCut, id, blocks)
     }
 
     /// All of the request's body was kept, though the worker has not taken it from the socket.
@@ -97,18 +90,25 @@ public final class ExchangeCaptures {
             let ns = clock().nanoseconds(since: Instant(nanoseconds: exchange.pointee.startedNs))
             exchange.pointee.head.firstByteUs = UInt32(clamping: max(1, ns / 1_000))
         }
-        switch append(piece, to: &exchange.pointee.answer, blocks) {
+        return settle(append(piece, to: &exchange.pointee.answer, blocks), .answerCut, id, blocks)
+    }
+
+    private enum Kept { case kept, cut, noBlocks }
+
+    /// What follows from the keeping of a piece. False where the capture is given up.
+    private func settle(
+        _ kept: Kept, _ cut: CaptureHead.Flags, _ id: UInt32, _ blocks: borrowing BlockPool
+    ) -> Bool {
+        switch kept {
         case .kept: return true
         case .cut:
-            exchange.pointee.head.flags.insert(.answerCut)
+            exchanges[Int(id)].pointee.head.flags.insert(cut)
             return true
         case .noBlocks:
             giveUp(id, blocks)
             return false
         }
     }
-
-    private enum Kept { case kept, cut, noBlocks }
 
     private func append(
         _ piece: UnsafeRawBufferPointer, to chain: inout Chain, _ blocks: borrowing BlockPool
@@ -171,26 +171,8 @@ public final class ExchangeCaptures {
     func note(_ head: ResponseHead, _ bytes: UnsafeRawPointer, _ id: UInt32) {
         let exchange = exchanges[Int(id)]
         exchange.pointee.head.status = UInt16(clamping: head.status)
-        for index in 0..<head.fields.count {
-            let field = head.fields[index]
-            let name = UnsafeRawBufferPointer(
-                start: bytes + field.name.start, count: Int(field.name.count))
-            let value = UnsafeRawBufferPointer(
-                start: bytes + field.value.start, count: Int(field.value.count))
-            if field.known == .contentType {
-                if Self.begins(value, "text/event-stream") {
-                    exchange.pointee.head.flags.insert(.isStreamed)
-                }
-            } else if ProviderFields.isName(name.baseAddress!, name.count, "content-encoding") {
-                if !Self.begins(value, "identity") {
-                    exchange.pointee.head.flags.insert(.isEncoded)
-                }
-            } else if CaptureFields.isKept(name) {
-                keep(
-                    field: UnsafeRawBufferPointer(
-                        start: bytes + field.line.start, count: Int(field.line.count)), exchange)
-            }
-        }
+        let flags = CaptureFields.read(head.fields, of: bytes) { keep(field: $0, exchange) }
+        exchange.pointee.head.flags.formUnion(flags)
     }
 
     private func keep(
@@ -202,15 +184,6 @@ public final class ExchangeCaptures {
             (room.baseAddress! + used).copyMemory(from: line.baseAddress!, byteCount: line.count)
             exchange.pointee.fieldBytes = used + line.count
         }
-    }
-
-    private static func begins(_ value: UnsafeRawBufferPointer, _ start: StaticString) -> Bool {
-        guard value.count >= start.utf8CodeUnitCount else { return false }
-        for index in 0..<start.utf8CodeUnitCount {
-            let byte = value[index]
-            if (byte &- 0x41 < 26 ? byte | 0x20 : byte) != start.utf8Start[index] { return false }
-        }
-        return true
     }
 
     // MARK: The end

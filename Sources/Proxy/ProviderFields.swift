@@ -68,20 +68,27 @@ struct ProviderFields {
 
     /// Whether a field's name is one that providers read a key from, `_` read as `-`.
     static func carriesKey(_ start: UnsafeRawPointer, _ count: Int) -> Bool {
-        let names: [StaticString] = ["x-api-key", "api-key", "x-goog-api-key", "authorization"]
-        return names.contains { isName(start, count, $0) }
+        FieldText(UnsafeRawBufferPointer(start: start, count: count)).namesProviderKey
     }
 
-    /// Whether a name is `name`, without case.
+    /// Whether a name is `name`, without case, `_` read as `-`.
     static func isName(_ start: UnsafeRawPointer, _ count: Int, _ name: StaticString) -> Bool {
-        guard count == name.utf8CodeUnitCount else { return false }
-        for index in 0..<count {
-            var byte = start.load(fromByteOffset: index, as: UInt8.self)
-            if byte == UInt8(ascii: "_") { byte = UInt8(ascii: "-") }
-            if byte &- 0x41 < 26 { byte |= 0x20 }
-            if byte != name.utf8Start[index] { return false }
+        FieldText(UnsafeRawBufferPointer(start: start, count: count)).equalsFolded(name)
+    }
+
+    /// The key that a field carries as clients of the two APIs send it: behind `Bearer`, or as
+    /// `x-api-key`. Nil for all other fields.
+    static func key(in field: Field, _ bytes: UnsafeRawPointer) -> UnsafeRawBufferPointer? {
+        let value = FieldText(field.value, of: bytes)
+        guard field.known == .authorization else {
+            return FieldText(field.name, of: bytes).equalsFolded("x-api-key") ? value.bytes : nil
         }
-        return true
+        let scheme: StaticString = "bearer "
+        guard value.bytes.count > scheme.utf8CodeUnitCount, value.hasPrefix(scheme) else {
+            return nil
+        }
+        return UnsafeRawBufferPointer(
+            rebasing: value.bytes.dropFirst(scheme.utf8CodeUnitCount))
     }
 
     /// Whether a request is a chat whose answer gets the member.
@@ -134,13 +141,4 @@ struct ProviderAsk {
     var isTranslated = false
     /// Its answer is to tell who gave it.
     var isAnnotated = false
-}
-
-extension Inference {
-    /// What the path of a parsed head asks for.
-    init?(_ head: RequestHead, _ bytes: UnsafeRawPointer) {
-        self.init(
-            path: UnsafeRawBufferPointer(
-                start: bytes + head.path.start, count: Int(head.path.count)))
-    }
 }

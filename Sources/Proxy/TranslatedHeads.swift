@@ -1,4 +1,3 @@
-import CLinux
 import HTTP
 import Providers
 
@@ -119,19 +118,10 @@ extension ProviderFields {
         var key = UnsafeRawBufferPointer(start: nil, count: 0)
         for index in 0..<fields.count {
             let field = fields[index]
-            if keys?.carriesKey(field, bytes) == true { continue }
-            let value = UnsafeRawBufferPointer(
-                start: bytes + field.value.start, count: Int(field.value.count))
-            if Self.isName(bytes + field.name.start, Int(field.name.count), "x-api-key") {
-                key = value
-                break
-            }
-            let scheme = "Bearer ".utf8.count
-            if field.known == .authorization, value.count > scheme,
-                strncasecmp(value.baseAddress!, "Bearer ", scheme) == 0
-            {
-                key = UnsafeRawBufferPointer(rebasing: value[scheme...])
-            }
+            guard let own = Self.key(in: field, bytes), keys?.carriesKey(field, bytes) != true
+            else { continue }
+            key = own
+            if field.known != .authorization { break }
         }
         guard key.count > 0 else { return }
         switch dialect {

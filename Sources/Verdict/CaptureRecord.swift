@@ -1,3 +1,4 @@
+public import HTTP
 public import Providers
 
 /// What one side of a pair was asked and what it answered, as it was captured in passing: the way
@@ -243,23 +244,32 @@ public enum CaptureFields {
     /// Whether a field of this name is kept: those that tell of rate limits, when to come again,
     /// and which index was read.
     public static func isKept(_ name: UnsafeRawBufferPointer) -> Bool {
-        isName(name, "retry-after") || isName(name, "x-index-hash")
-            || begins(name, "ratelimit-") || begins(name, "x-ratelimit-")
-            || begins(name, "anthropic-ratelimit-")
+        let name = FieldText(name)
+        return name.equals("retry-after") || name.equals("x-index-hash")
+            || name.hasPrefix("ratelimit-") || name.hasPrefix("x-ratelimit-")
+            || name.hasPrefix("anthropic-ratelimit-")
     }
 
-    private static func isName(_ name: UnsafeRawBufferPointer, _ wanted: StaticString) -> Bool {
-        name.count == wanted.utf8CodeUnitCount && begins(name, wanted)
-    }
-
-    private static func begins(_ name: UnsafeRawBufferPointer, _ start: StaticString) -> Bool {
-        guard name.count >= start.utf8CodeUnitCount else { return false }
-        for index in 0..<start.utf8CodeUnitCount {
-            let byte = name[index]
-            let lower = byte &- 0x41 < 26 ? byte | 0x20 : byte
-            if lower != start.utf8Start[index] { return false }
+    /// What an answer's head, which begins at `head`, tells of its body; calls `keep` with each
+    /// line that is kept, its CRLF included.
+    public static func read(
+        _ fields: borrowing FieldList, of head: UnsafeRawPointer,
+        keep: (UnsafeRawBufferPointer) -> Void
+    ) -> CaptureHead.Flags {
+        var flags: CaptureHead.Flags = []
+        for index in 0..<fields.count {
+            let field = fields[index]
+            let name = FieldText(field.name, of: head)
+            let value = FieldText(field.value, of: head)
+            if field.known == .contentType {
+                if value.hasPrefix("text/event-stream") { flags.insert(.isStreamed) }
+            } else if name.equals("content-encoding") {
+                if !value.equals("identity") { flags.insert(.isEncoded) }
+            } else if isKept(name.bytes) {
+                keep(FieldText(field.line, of: head).bytes)
+            }
         }
-        return true
+        return flags
     }
 }
 
