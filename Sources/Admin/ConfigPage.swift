@@ -196,7 +196,10 @@ struct ConfigPage {
         }
         return .object([
             ("id", .text(target.id)), ("provider", .text(target.provider?.name ?? "http")),
-            ("secret_key_ref", keySource(target.provider?.keySource)),
+            (
+                "secret_key_ref",
+                target.provider?.keySource.map { .object([keySource($0)]) } ?? .null
+            ),
             ("annotate_provider", target.provider.map { .flag($0.annotates) } ?? .null),
             ("max_tokens", target.provider.map { Self.count($0.maxTokens) } ?? .null),
             ("endpoints", .list(endpoints)), ("tls", target.tls.map { tls($0) } ?? .null),
@@ -223,11 +226,10 @@ struct ConfigPage {
     }
 
     /// Where a key comes from: never the key.
-    private func keySource(_ source: ProviderSettings.KeySource?) -> JSONText {
+    func keySource(_ source: ProviderSettings.KeySource) -> (String, JSONText) {
         switch source {
-        case nil: .null
-        case .variable(let name): .object([("env", .text(name))])
-        case .file(let path): .object([("file", .text(path))])
+        case .variable(let name): ("env", .text(name))
+        case .file(let path): ("file", .text(path))
         }
     }
 

@@ -8,12 +8,7 @@ extension ConfigPage {
     var auth: JSONText {
         guard let auth = settings.auth else { return .text("none") }
         let keys = auth.keys.map { key -> JSONText in
-            let source: (String, JSONText) =
-                switch key.source {
-                case .variable(let name): ("env", .text(name))
-                case .file(let path): ("file", .text(path))
-                }
-            return .object([("name", .text(key.name)), source])
+            .object([("name", .text(key.name)), keySource(key.source)])
         }
         return .object([("keys", .list(keys))])
     }

@@ -20,14 +20,12 @@ enum AuthBlock {
                 "write keys: [{name: team, env: UMBRA_KEY_TEAM}]")
             return nil
         }
-        guard let items = section.list("keys", max: ConfigurationLimits.clientKeysMax) else {
-            return nil
-        }
-        if items.isEmpty {
-            findings.add(
-                .outOfRange, section.place("keys"), "names no key: nobody could use the gateway",
+        guard
+            let items = section.list(
+                "keys", max: ConfigurationLimits.clientKeysMax,
+                empty: "names no key: nobody could use the gateway",
                 "write auth: none to ask for no key")
-        }
+        else { return nil }
         var auth = AuthSettings()
         for (node, place) in items {
             guard let key = key(node, place, auth, &files, findings) else { continue }
@@ -71,17 +69,9 @@ enum AuthBlock {
     private static func name(
         _ section: Section, _ auth: AuthSettings, _ findings: Findings
     ) -> String? {
-        guard let (name, place) = section.text("name") else {
-            if !section.has("name") {
-                findings.add(
-                    .missingKey, section.place("name"), "required", "say who has the key")
-            }
-            return nil
-        }
-        guard TextForm.isName(name) else {
-            findings.add(.wrongType, place, TextForm.nameRule + ", is \(quoted(name))")
-            return nil
-        }
+        guard let (name, place) = section.required("name", "say who has the key"),
+            section.isName(name, place)
+        else { return nil }
         guard !auth.keys.contains(where: { $0.name == name }) else {
             findings.add(
                 .duplicate, place, "\(name) has a key already", "give it another name")

@@ -123,25 +123,10 @@ struct MirrorBlock {
     private mutating func readComparison(_ section: Section, _ findings: Findings) {
         section.read("log_primary_response", into: &logsPrimaryResponse)
         section.read("capture_bytes", into: &captureBytes)
-        guard
-            let items = section.list(
-                "compare_metrics", max: ConfigurationLimits.listEntriesMax)
-        else { return }
-        compareMetrics = []
-        for (node, place) in items {
-            guard let text = Section.text(of: node, place, "the name of a metric", findings) else {
-                continue
-            }
-            let names = CompareMetrics.names
-            if let metric = names.first(where: { $0.name == text })?.metric {
-                compareMetrics.insert(metric)
-            } else {
-                let known = names.map(\.name)
-                findings.add(
-                    .wrongType, place, "\(quoted(text)) is no metric",
-                    NearestName.of(text, in: known).map { "did you mean \($0)?" }
-                        ?? "there are \(listed(known))")
-            }
+        let rows = CompareMetrics.names.map { ($0.name, $0.metric) }
+        let listMax = ConfigurationLimits.listEntriesMax
+        if let metrics = section.words("compare_metrics", max: listMax, rows, "metric") {
+            compareMetrics = metrics
         }
     }
 
@@ -160,13 +145,11 @@ struct MirrorBlock {
         _ section: Section, _ settings: ShadowSettings, _ lane: LaneKeys, _ targets: TargetBlock,
         _ findings: Findings
     ) {
-        guard let items = section.list("shadows", max: ConfigurationLimits.shadowsMax) else {
-            return
-        }
-        if items.isEmpty {
-            findings.add(
-                .outOfRange, section.place("shadows"), "names no shadow; at least one is needed")
-        }
+        guard
+            let items = section.list(
+                "shadows", max: ConfigurationLimits.shadowsMax,
+                empty: "names no shadow; at least one is needed")
+        else { return }
         for (node, place) in items {
             if case .scalar(let id, _) = node.content, !node.isNull {
                 findings.add(

@@ -55,15 +55,10 @@ struct PolicyBlock {
                 let section = Section(
                     node, path: path, schemaPath: "policies[]", findings: findings)
             else { continue }
-            guard let (text, place) = section.text("type") else {
-                if !section.has("type") {
-                    findings.add(
-                        .missingKey, section.place("type"), "required",
-                        "write one of \(Self.kindNames)")
-                }
-                continue
-            }
-            guard let kind = Self.kind(text, place, findings) else { continue }
+            guard
+                let (text, place) = section.required("type", "write one of \(Self.kindNames)"),
+                let kind = Self.kind(text, place, findings)
+            else { continue }
             checkForeignKeys(section, kind, findings)
             add(section, kind, name: name(section, kind, findings), findings)
         }
@@ -76,10 +71,7 @@ struct PolicyBlock {
         var place = section.place
         if let (text, at) = section.text("name") {
             (name, place) = (text, at)
-            guard TextForm.isName(text) else {
-                findings.add(.wrongType, at, TextForm.nameRule + ", is \(quoted(text))")
-                return nil
-            }
+            guard section.isName(text, at) else { return nil }
         }
         if policies.contains(where: { $0.name == name }) {
             findings.add(
@@ -204,19 +196,17 @@ struct PolicyBlock {
         switch kind {
         case .contentFilter:
             var filter = ContentFilterSettings()
-            let actions = ContentFilterSettings.Action.allCases.map(\.rawValue)
-            if let text = action(section, of: actions, kind, findings) {
-                filter.action = ContentFilterSettings.Action(rawValue: text)!
-            }
+            Self.readAction(section, into: &filter.action, kind, findings)
             if let patterns = PatternList.read(section, findings) { filter.patterns = patterns }
             settings = .contentFilter(filter)
         case .piiDetector:
             var detector = PIISettings()
-            let actions = PIISettings.Action.allCases.map(\.rawValue)
-            if let text = action(section, of: actions, kind, findings) {
-                detector.action = PIISettings.Action(rawValue: text)!
-            }
-            if let kinds = Self.kinds(section, findings) { detector.kinds = kinds }
+            Self.readAction(section, into: &detector.action, kind, findings)
+            let rows = PIIKinds.names.map { ($0.name, $0.kind) }
+            let kinds = section.words(
+                "detect", max: ConfigurationLimits.listEntriesMax, rows, "kind of data",
+                empty: "names nothing", "leave the key out for everything, or the policy")
+            if let kinds { detector.kinds = kinds }
             settings = .piiDetector(detector)
         case .auditLogger:
             let keys = AuditKeys(section)
@@ -232,43 +222,19 @@ struct PolicyBlock {
     }
 
     /// In the list form all kinds share the key: which of its words a kind knows is checked here.
-    private func action(
-        _ section: Section, of words: [String], _ kind: PolicySettings.KindName,
+    private static func readAction<Action: RawRepresentable<String> & CaseIterable>(
+        _ section: Section, into action: inout Action, _ kind: PolicySettings.KindName,
         _ findings: Findings
-    ) -> String? {
-        guard let word = section.choice("action") else { return nil }
-        if words.contains(word) { return word }
+    ) {
+        guard let word = section.choice("action") else { return }
+        if let known = Action(rawValue: word) {
+            action = known
+            return
+        }
+        let words = Action.allCases.map(\.rawValue)
         findings.add(
             .wrongType, section.place("action"),
             "\(kind.rawValue) knows \(words.joined(separator: " and ")), not \(word)")
-        return nil
-    }
-
-    private static func kinds(_ section: Section, _ findings: Findings) -> PIIKinds? {
-        guard let items = section.list("detect", max: ConfigurationLimits.listEntriesMax) else {
-            return nil
-        }
-        if items.isEmpty {
-            findings.add(
-                .outOfRange, section.place("detect"), "names nothing",
-                "leave the key out for everything, or the policy")
-        }
-        var kinds: PIIKinds = []
-        for (node, place) in items {
-            guard let text = Section.text(of: node, place, "a kind of data", findings) else {
-                continue
-            }
-            if let kind = PIIKinds.names.first(where: { $0.name == text })?.kind {
-                kinds.insert(kind)
-            } else {
-                let known = PIIKinds.names.map(\.name)
-                findings.add(
-                    .wrongType, place, "\(quoted(text)) is no kind of data",
-                    NearestName.of(text, in: known).map { "did you mean \($0)?" }
-                        ?? "there are \(listed(known))")
-            }
-        }
-        return kinds
     }
 }
 
@@ -317,14 +283,11 @@ enum PatternList {
     static func read(_ section: Section, _ findings: Findings)
         -> [ContentFilterSettings.Pattern]?
     {
-        guard let items = section.list("patterns", max: ConfigurationLimits.patternsMax) else {
-            return nil
-        }
-        if items.isEmpty {
-            findings.add(
-                .outOfRange, section.place("patterns"), "names nothing to look for",
-                "leave the key out for the built-in ones")
-        }
+        guard
+            let items = section.list(
+                "patterns", max: ConfigurationLimits.patternsMax,
+                empty: "names nothing to look for", "leave the key out for the built-in ones")
+        else { return nil }
         let patterns = items.compactMap { node, place in pattern(node, place, section, findings) }
         guard patterns.count == items.count else { return nil }
         do throws(PatternFault) {
@@ -354,12 +317,6 @@ enum PatternList {
                 node, path: place.path, schemaPath: section.schemaPath + ".patterns[]",
                 findings: findings)
         else { return nil }
-        guard let (text, _) = inner.text("regex") else {
-            if !inner.has("regex") {
-                findings.add(.missingKey, inner.place("regex"), "required")
-            }
-            return nil
-        }
-        return .expression(text)
+        return inner.required("regex").map { .expression($0.text) }
     }
 }

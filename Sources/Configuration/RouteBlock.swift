@@ -46,13 +46,7 @@ enum RouteBlock {
         var place = section.place
         if let (name, namePlace) = section.text("name") {
             place = namePlace
-            guard TextForm.isName(name) else {
-                findings.add(
-                    .wrongType, namePlace,
-                    TextForm.nameRule + ", is \(quoted(name))"
-                )
-                return
-            }
+            guard section.isName(name, place) else { return }
             route.name = name
         }
         if route.name == closingName {

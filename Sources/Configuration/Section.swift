@@ -129,8 +129,10 @@ struct Section {
     }
 
     /// The entries of a list with their places; nil and a report where it is none or longer than
-    /// `max`.
-    func list(_ key: String, max: Int) -> [(node: YAMLNode, place: Place)]? {
+    /// `max`. Where it may not be empty, `empty` says what it lacks then.
+    func list(
+        _ key: String, max: Int, empty: String? = nil, _ remedy: String? = nil
+    ) -> [(node: YAMLNode, place: Place)]? {
         guard let (node, place) = value(key) else { return nil }
         guard case .list(let items) = node.content else {
             let remedy: String? =
@@ -145,6 +147,7 @@ struct Section {
             findings.add(.tooLarge, place, "has \(items.count) entries; at most \(max) are read")
             return nil
         }
+        if items.isEmpty, let empty { findings.add(.outOfRange, self.place(key), empty, remedy) }
         return items.enumerated().map { ($1, Place("\(place.path)[\($0)]", $1)) }
     }
 
@@ -153,6 +156,20 @@ struct Section {
         guard let (node, place) = value(key) else { return nil }
         guard let text = Self.text(of: node, place, type(key).text, findings) else { return nil }
         return (text, place)
+    }
+
+    /// The text of a key that has to be there; reported where it is not.
+    func required(_ key: String, _ remedy: String? = nil) -> (text: String, place: Place)? {
+        if let found = text(key) { return found }
+        if !has(key) { findings.add(.missingKey, place(key), "required", remedy) }
+        return nil
+    }
+
+    /// Whether a text has the form that names in a document have; reported where it has not.
+    func isName(_ text: String, _ place: Place) -> Bool {
+        if TextForm.isName(text) { return true }
+        findings.add(.wrongType, place, TextForm.nameRule + ", is \(quoted(text))")
+        return false
     }
 
     /// The text of a scalar of bounded length without control characters; nil and a report else.
@@ -284,6 +301,29 @@ struct Section {
             .wrongType, place, "must be \(type(key).text), is \(quoted(text))",
             NearestName.of(text, in: names).map { "did you mean \($0)?" })
         return nil
+    }
+
+    /// What the words of a list stand for, by `rows`; each that is none of them is reported. `what`
+    /// is what a word names: `kind of data`. Nil as for `list`.
+    func words<Value: OptionSet>(
+        _ key: String, max: Int, _ rows: [(String, Value)], _ what: String, empty: String? = nil,
+        _ remedy: String? = nil
+    ) -> Value? where Value.Element == Value {
+        guard let items = list(key, max: max, empty: empty, remedy) else { return nil }
+        var values: Value = []
+        for (node, place) in items {
+            guard let text = Self.text(of: node, place, "a \(what)", findings) else { continue }
+            if let (_, value) = rows.first(where: { $0.0 == text }) {
+                values.formUnion(value)
+            } else {
+                let known = rows.map(\.0)
+                findings.add(
+                    .wrongType, place, "\(quoted(text)) is no \(what)",
+                    NearestName.of(text, in: known).map { "did you mean \($0)?" }
+                        ?? "there are \(listed(known))")
+            }
+        }
+        return values
     }
 
     private func wrong(_ key: String, _ node: YAMLNode, _ place: Place, _ suggestion: String?) {

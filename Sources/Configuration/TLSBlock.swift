@@ -63,15 +63,12 @@ enum TLSBlock {
                 .conflict, section.place(key), "stands beside certificates, which has its own",
                 "move it into an entry of certificates")
         }
-        guard let items = section.list("certificates", max: TLSLimits.certificatesMax) else {
-            return []
-        }
-        if items.isEmpty {
-            findings.add(
-                .outOfRange, section.place("certificates"),
-                "names no certificate; at least one is needed",
+        guard
+            let items = section.list(
+                "certificates", max: TLSLimits.certificatesMax,
+                empty: "names no certificate; at least one is needed",
                 "write [{certificate: FILE, key: FILE}]")
-        }
+        else { return [] }
         return items.compactMap { node, place in
             Section(
                 node, path: place.path, schemaPath: "listen[].tls.certificates[]",

@@ -26,14 +26,11 @@ struct TargetBlock {
             findings.add(.missingKey, providers.place("targets"), "required", remedy)
             return block
         }
-        guard let items = providers.list("targets", max: ConfigurationLimits.targetsMax) else {
-            return block
-        }
-        if items.isEmpty {
-            findings.add(
-                .outOfRange, providers.place("targets"), "names no target; at least one is needed",
-                remedy)
-        }
+        guard
+            let items = providers.list(
+                "targets", max: ConfigurationLimits.targetsMax,
+                empty: "names no target; at least one is needed", remedy)
+        else { return block }
         for (node, place) in items {
             guard
                 let section = Section(
@@ -103,21 +100,9 @@ struct TargetBlock {
     }
 
     private func readID(_ section: Section, _ findings: Findings) -> String? {
-        guard let (id, place) = section.text("id") else {
-            if !section.has("id") {
-                findings.add(
-                    .missingKey, section.place("id"), "required",
-                    "give each target a name of its own")
-            }
-            return nil
-        }
-        guard TextForm.isName(id) else {
-            findings.add(
-                .wrongType, place,
-                TextForm.nameRule + ", is \(quoted(id))"
-            )
-            return nil
-        }
+        guard let (id, place) = section.required("id", "give each target a name of its own"),
+            section.isName(id, place)
+        else { return nil }
         if let first = indices[id] {
             findings.add(
                 .duplicate, place, "\(id) is the id of providers.targets[\(first)] already",

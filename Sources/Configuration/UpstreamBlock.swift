@@ -23,14 +23,11 @@ struct UpstreamBlock {
     /// such key.
     func endpoints(id: String) -> [(target: TargetSettings, place: Place)]? {
         guard section.has("endpoints") else { return nil }
-        guard let items = section.list("endpoints", max: UpstreamLimits.endpointsMax) else {
-            return []
-        }
-        if items.isEmpty {
-            findings.add(
-                .outOfRange, section.place("endpoints"), "names no endpoint",
+        guard
+            let items = section.list(
+                "endpoints", max: UpstreamLimits.endpointsMax, empty: "names no endpoint",
                 "write [{url: \"http://HOST:PORT\"}]")
-        }
+        else { return [] }
         var read: [(target: TargetSettings, place: Place)] = []
         for (node, place) in items {
             guard let entry = endpoint(node, place, id: id) else { continue }
@@ -68,13 +65,8 @@ struct UpstreamBlock {
                 node, path: place.path, schemaPath: section.schemaPath + ".endpoints[]",
                 findings: findings)
         else { return nil }
-        guard let (text, urlPlace) = entry.text("url") else {
-            if !entry.has("url") {
-                findings.add(
-                    .missingKey, entry.place("url"), "required", "write url: \"http://HOST:PORT\"")
-            }
-            return nil
-        }
+        guard let (text, urlPlace) = entry.required("url", "write url: \"http://HOST:PORT\"")
+        else { return nil }
         do throws(TextFault) {
             var target = try BaseURL.read(text, id: id)
             entry.read("weight", into: &target.endpoints[0].weight)
@@ -91,14 +83,9 @@ struct UpstreamBlock {
     private func balance() -> BalancePolicy? {
         guard let (node, place) = section.value("balance") else { return nil }
         if case .mapping = node.content {
-            guard let form = section.section("balance") else { return nil }
-            guard let (text, hashPlace) = form.text("hash") else {
-                if !form.has("hash") {
-                    findings.add(
-                        .missingKey, form.place("hash"), "required", "write hash: header:x-user-id")
-                }
-                return nil
-            }
+            guard let form = section.section("balance"),
+                let (text, hashPlace) = form.required("hash", "write hash: header:x-user-id")
+            else { return nil }
             return hash(text, hashPlace)
         }
         let words = ["round_robin", "least_requests"]
@@ -138,14 +125,11 @@ struct UpstreamBlock {
     private func health() -> HealthSettings? {
         guard let health = section.section("health") else { return nil }
         var settings = HealthSettings(path: "/")
-        if let (path, place) = health.text("path") {
+        if let (path, place) = health.required("path", "write the path of a cheap page") {
             if let fault = TextForm.pathFault(path) {
                 findings.add(.wrongType, place, "\(fault.message)", fault.suggestion)
             }
             settings.path = path
-        } else if !health.has("path") {
-            findings.add(
-                .missingKey, health.place("path"), "required", "write the path of a cheap page")
         }
         if let method = health.choice("method") {
             settings.method = HealthSettings.Method(rawValue: method) ?? .get
@@ -253,22 +237,8 @@ struct UpstreamBlock {
     }
 
     private func failures(_ section: Section) -> EndpointFailure? {
-        let words = EndpointFailure.words.map(\.word)
-        guard let items = section.list("on", max: words.count) else { return nil }
-        var all: EndpointFailure = []
-        for (node, place) in items {
-            guard let text = Section.text(of: node, place, listed(words), findings) else {
-                continue
-            }
-            guard let row = EndpointFailure.words.first(where: { $0.word == text }) else {
-                findings.add(
-                    .wrongType, place, "\(quoted(text)) is none of \(listed(words))",
-                    NearestName.of(text, in: words).map { "did you mean \($0)?" })
-                continue
-            }
-            all.insert(row.failure)
-        }
-        return all
+        let rows = EndpointFailure.words.map { ($0.word, $0.failure) }
+        return section.words("on", max: rows.count, rows, "kind of failure")
     }
 
     // MARK: The resolver

@@ -59,27 +59,6 @@ extension ShadowWorker {
         }
     }
 
-    /// Goes over the first bytes of a copy's own body, where they lie.
-    private func forEachPiece(
-        of copy: ShadowCopy, _ slices: UnsafeMutablePointer<Slice>, atMost count: Int,
-        _ take: (UnsafeRawBufferPointer) -> Void
-    ) {
-        let end = copy.headBytes + min(copy.bodyBytes, count)
-        var offset = 0
-        for index in 0..<copy.sliceCount where offset < end {
-            let slice = slices[index]
-            let first = max(offset, copy.headBytes)
-            let last = min(offset + Int(slice.count), end)
-            if first < last {
-                take(
-                    UnsafeRawBufferPointer(
-                        start: links[copy.link].pointer(slice) + (first - offset),
-                        count: last - first))
-            }
-            offset += Int(slice.count)
-        }
-    }
-
     // MARK: Captures
 
     /// Keeps of an answer's head, which lies in `answerHead`, what captures tell.

@@ -155,6 +155,28 @@ extension ShadowWorker {
         return UnsafeRawBufferPointer(rebasing: scratch.head[..<gathered])
     }
 
+    /// Goes over the first bytes of a copy's own body, where they lie.
+    @inline(__always)
+    func forEachPiece(
+        of copy: ShadowCopy, _ slices: UnsafeMutablePointer<Slice>, atMost count: Int,
+        _ take: (UnsafeRawBufferPointer) -> Void
+    ) {
+        let end = copy.headBytes + min(copy.bodyBytes, count)
+        var offset = 0
+        for index in 0..<copy.sliceCount where offset < end {
+            let slice = slices[index]
+            let first = max(offset, copy.headBytes)
+            let last = min(offset + Int(slice.count), end)
+            if first < last {
+                take(
+                    UnsafeRawBufferPointer(
+                        start: links[copy.link].pointer(slice) + (first - offset),
+                        count: last - first))
+            }
+            offset += Int(slice.count)
+        }
+    }
+
     /// What is still to be sent, as buffers for one call. Returns how many.
     private func fillVectors(_ slot: Int, _ body: UnsafeRawBufferPointer?) -> Int {
         let copy = pool.connections[slot].pointee.copy
@@ -171,17 +193,10 @@ extension ShadowWorker {
         }
         add(UnsafeRawPointer(scratch.prefix.baseAddress!), copy.prefixBytes)
         if let body, let start = body.baseAddress { add(start, body.count) }
-        let slices = pool.slices(slot)
-        let bodyEnd = body == nil ? copy.headBytes + copy.bodyBytes : 0
-        var offset = 0
-        for index in 0..<copy.sliceCount where offset < bodyEnd {
-            let slice = slices[index]
-            let first = max(offset, copy.headBytes)
-            let end = min(offset + Int(slice.count), bodyEnd)
-            if first < end {
-                add(links[copy.link].pointer(slice) + (first - offset), end - first)
+        if body == nil {
+            forEachPiece(of: copy, pool.slices(slot), atMost: copy.bodyBytes) {
+                add($0.baseAddress!, $0.count)
             }
-            offset += Int(slice.count)
         }
         add(UnsafeRawPointer(scratch.suffix.baseAddress!), copy.suffixBytes)
         return count

@@ -51,8 +51,8 @@ final class LargeHeads {
 
 /// What is written whole and sent from blocks.
 extension ProxyWorker {
-    /// Lets `write` write a head of any size that the limits allow, and `place` bring it to where it
-    /// is sent from. Nil where there is no buffer, the head is too long, or `place` says so.
+    /// Lets `write` write a head of any size that the limits allow, and `place` bring it to where
+    /// it is sent from. Nil where there is no buffer, the head is too long, or `place` says so.
     func writeLarge<Placed>(
         _ place: (UnsafeRawBufferPointer) -> Placed?, _ write: (inout HeadWriter) -> Void
     ) -> Placed? {

@@ -124,15 +124,15 @@ final class Secrets {
 
     /// A key that is not there leaves its target without one, which then gets no requests.
     private static func giveKeys(to settings: inout GatewaySettings, _ files: KeyFiles) {
+        func key(_ source: ProviderSettings.KeySource) -> ProviderKey? {
+            files[source.keyFileName].flatMap { ProviderKey($0) }
+        }
         for index in (settings.auth?.keys ?? []).indices {
-            let source = settings.auth!.keys[index].source
-            settings.auth?.keys[index].key = files[source.keyFileName].flatMap { ProviderKey($0) }
+            settings.auth!.keys[index].key = key(settings.auth!.keys[index].source)
         }
         for index in settings.targets.indices {
             guard let source = settings.targets[index].provider?.keySource else { continue }
-            settings.targets[index].provider?.key = files[source.keyFileName].flatMap {
-                ProviderKey($0)
-            }
+            settings.targets[index].provider?.key = key(source)
         }
     }
 

@@ -1,4 +1,5 @@
 import Configuration
+import CoreLoop
 import Foundation
 import Mirror
 import Proxy
@@ -6,19 +7,6 @@ import Testing
 
 /// Good documents with something changed: the reader has to say yes or no, and never trap.
 @Suite struct MutationTests {
-    /// SplitMix64 (Steele, Lea, Flood 2014): the same numbers at each run.
-    private struct Numbers {
-        var state: UInt64
-
-        mutating func below(_ bound: Int) -> Int {
-            state &+= 0x9E37_79B9_7F4A_7C15
-            var z = state
-            z = (z ^ (z >> 30)) &* 0xBF58_476D_1CE4_E5B9
-            z = (z ^ (z >> 27)) &* 0x94D0_49BB_1331_11EB
-            return Int((z ^ (z >> 31)) >> 1) % bound
-        }
-    }
-
     private static let pieces = [
         "null", "~", "[]", "{}", "*a", "&a ", "<<: *a", "!!str ", "-1", "0", "1e999",
         "99999999999999999999", "\"", "'",
@@ -28,25 +16,26 @@ import Testing
         "next", "/", "*",
     ].map { Array($0.utf8) }
 
-    private func changed(_ text: [UInt8], _ numbers: inout Numbers) -> [UInt8] {
+    private func changed(_ text: [UInt8], _ numbers: inout FastRandom) -> [UInt8] {
+        func below(_ bound: Int) -> Int { Int.random(in: 0..<bound, using: &numbers) }
         var text = text
-        for _ in 0...numbers.below(4) where !text.isEmpty {
-            let at = numbers.below(text.count)
-            let length = min(numbers.below(12), text.count - at)
-            switch numbers.below(6) {
-            case 0: text[at] = UInt8(numbers.below(256))
+        for _ in 0...below(4) where !text.isEmpty {
+            let at = below(text.count)
+            let length = min(below(12), text.count - at)
+            switch below(6) {
+            case 0: text[at] = UInt8(below(256))
             case 1: text.removeSubrange(at..<(at + length))
-            case 2: text.insert(contentsOf: Self.pieces[numbers.below(Self.pieces.count)], at: at)
+            case 2: text.insert(contentsOf: Self.pieces[below(Self.pieces.count)], at: at)
             case 3:
                 text.replaceSubrange(
-                    at..<(at + length), with: Self.pieces[numbers.below(Self.pieces.count)])
-            case 4: text.insert(contentsOf: text[at..<(at + length)], at: numbers.below(text.count))
+                    at..<(at + length), with: Self.pieces[below(Self.pieces.count)])
+            case 4: text.insert(contentsOf: text[at..<(at + length)], at: below(text.count))
             default:
                 // A value of one key in the place of another's.
                 let lines = text.split(separator: 0x0A, omittingEmptySubsequences: false).map(
                     Array.init)
                 var shuffled = lines
-                shuffled[numbers.below(lines.count)] = lines[numbers.below(lines.count)]
+                shuffled[below(lines.count)] = lines[below(lines.count)]
                 text = Array(shuffled.joined(separator: [0x0A]))
             }
         }
@@ -56,7 +45,7 @@ import Testing
     @Test(arguments: exampleFiles())
     func mutated(_ file: String) throws {
         let text = [UInt8](try Data(contentsOf: URL(fileURLWithPath: file)))
-        var numbers = Numbers(state: 20_260_101)
+        var numbers = FastRandom(seed: 20_260_101)
         var valid = 0
         for round in 0..<1_500 {
             let result = ConfigurationReader.read(text: changed(text, &numbers), file: "m\(round)")

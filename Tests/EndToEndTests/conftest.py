@@ -10,6 +10,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 
 from harness.gateway import Gateway, descendants, settings  # noqa: E402
+from harness.mock import Mock  # noqa: E402
 from harness.nginx import NginxProxy  # noqa: E402
 from harness.peer import Peer  # noqa: E402
 
@@ -45,6 +46,15 @@ def origin():
 @pytest.fixture(scope="module")
 def shadow():
     yield from _peer("shadow")
+
+
+@pytest.fixture(scope="module")
+def mocks():
+    """Stand-ins for OpenAI and Anthropic that take no other key than `right-o` and `right-a`."""
+    pair = Mock("openai", "--key", "right-o"), Mock("anthropic", "--key", "right-a")
+    yield pair
+    for mock in pair:
+        mock.stop()
 
 
 @pytest.fixture(scope="module")

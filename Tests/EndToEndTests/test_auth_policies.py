@@ -9,7 +9,7 @@ import anthropic
 import openai
 import pytest
 
-from harness.gateway import settings
+from harness.gateway import llm_settings
 from harness.metrics import settled
 from harness.mock import Mock
 from harness.peer import answer
@@ -23,15 +23,6 @@ SECRETS = ["anna@example.com", "+49 170 1234567", "4111 1111 1111 1111", "DE89 3
            "203.0.113.7", "sk-proj-abcdEFGH1234567890abcd"]
 FILTER = {"name": "words", "type": "content_filter", "action": "block",
           "patterns": ["project falcon", {"regex": "internal-[0-9]{4}"}]}
-
-
-def llm(targets, **over):
-    class Nothing:
-        port = 1
-    config = settings(Nothing)
-    config["providers"]["targets"] = targets
-    config.update(over)
-    return config
 
 
 def target(peer, name="gpt", **more):
@@ -64,7 +55,7 @@ def answering(origin, shadow):
 
 @pytest.fixture(scope="module")
 def guarded(run_gateway, origin, shadow):
-    return run_gateway(llm(
+    return run_gateway(llm_settings(
         [target(origin), target(shadow, "next"), {"id": "site", "base_url": f"http://127.0.0.1:{origin.port}"}],
         auth={"keys": [{"name": "team", "env": "E2E_TEAM"}, {"name": "gone", "env": "E2E_NOT_SET"}]},
         routes=[{"match": {"path_prefix": "/site/"}, "target": "site"}],
@@ -110,7 +101,7 @@ def test_the_key_lets_in_and_goes_no_further(guarded, origin, shadow):
 
 def test_the_key_is_not_translated_either(run_gateway, origin):
     """Without a key of its own a target gets the client's: but not the one for the gateway."""
-    gateway = run_gateway(llm(
+    gateway = run_gateway(llm_settings(
         [{"id": "claude", "provider": "anthropic", "base_url": f"http://127.0.0.1:{origin.port}"}],
         auth={"keys": [{"name": "team", "env": "E2E_TEAM"}]}), environment=KEYS)
     body = '{"model":"m","messages":[{"role":"user","content":"x"}]}'
@@ -131,7 +122,7 @@ def test_no_key_stands_anywhere(guarded):
 # MARK: policies
 
 def policed(run_gateway, origin, shadow, policies, **over):
-    return run_gateway(llm(
+    return run_gateway(llm_settings(
         [target(origin), target(shadow, "next")], policies=policies,
         traffic_mirror={"primary": "gpt", "shadow": "next", "safety": {"methods": ["GET", "POST"]}},
         access_log={"path": "access.log"}, **over), environment=KEYS)
@@ -222,7 +213,7 @@ def test_blocked_and_flagged(run_gateway, origin, shadow):
 def test_messages_clients_are_refused_in_their_form(run_gateway, tmp_path_factory):
     mock = Mock("anthropic")
     try:
-        gateway = run_gateway(llm(
+        gateway = run_gateway(llm_settings(
             [{"id": "claude", "provider": "anthropic", "base_url": mock.url}],
             policies={"chain": ["content_filter"], "policy": {"content_filter": {
                 "action": "block", "patterns": ["falcon"]}}}))
@@ -253,7 +244,7 @@ def test_events_tell_what_policies_decided_and_no_more(run_gateway, origin, shad
         body=ANSWER.replace(b"fine", b"The Falcon knows anna@example.com"),
         fields=[("Content-Type", "application/json")]))
     try:
-        gateway = run_gateway(llm(
+        gateway = run_gateway(llm_settings(
             [target(origin), target(shadow, "next")],
             policies=[{"type": "pii-detector"}, FILTER,
                       {"name": "soft", "type": "content_filter", "patterns": ["falcon"]}],
@@ -279,7 +270,7 @@ def test_events_tell_what_policies_decided_and_no_more(run_gateway, origin, shad
 
 
 def test_all_access(run_gateway, origin):
-    gateway = run_gateway(llm(
+    gateway = run_gateway(llm_settings(
         [{"id": "site", "base_url": f"http://127.0.0.1:{origin.port}"}],
         auth={"keys": [{"name": "team", "env": "E2E_TEAM"}]},
         policies={"chain": ["audit-logger"], "policy": {"audit-logger": {
@@ -328,7 +319,7 @@ def test_lint_errors(tmp_path):
 
 
 def test_start_lines(run_gateway, origin, shadow):
-    gateway = run_gateway(llm(
+    gateway = run_gateway(llm_settings(
         [target(origin, "openai"), {**target(shadow, "anthropic"), "provider": "anthropic"}],
         traffic_mirror={"enabled": True, "primary": "openai", "shadow": "anthropic", "model_mapping": {
             "gpt-4o-mini": "claude-sonnet-4-20250514", "gpt-4o": "claude-sonnet-4-20250514"}},

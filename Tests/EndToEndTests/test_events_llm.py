@@ -13,7 +13,7 @@ import openai
 import pytest
 
 from harness.event_log import events, verify, wait_events
-from harness.gateway import settings
+from harness.gateway import llm_settings, settings
 from harness.mock import Mock
 from harness.waiting import wait_for
 
@@ -34,10 +34,8 @@ def mocks():
 
 
 def configuration(mocks, folder, shadow=None, **over):
-    class Nothing:
-        port = 1
-    config = settings(Nothing)
-    targets = config["providers"]["targets"] = []
+    targets = []
+    config = llm_settings(targets)
     for name, mock in mocks.items():
         kind = "anthropic" if name == "claude" else "openai"
         targets.append({"id": name, "provider": kind, "base_url": mock.url,

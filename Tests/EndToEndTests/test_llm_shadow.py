@@ -7,7 +7,7 @@ import openai
 import pytest
 
 from harness.event_log import wait_events
-from harness.gateway import settings
+from harness.gateway import llm_settings
 from harness.metrics import settled
 from harness.mock import Mock
 from harness.peer import answer
@@ -20,26 +20,15 @@ KEYS = {"E2E_KEY_GPT": "right-o", "E2E_KEY_CLAUDE": "right-a"}
 
 def llm(gpt, claude, models, primary="gpt", **mirror):
     """Two targets with keys of their own, the second mirrored; ports of mocks or of peers."""
-    class Nothing:
-        port = 1
-    config = settings(Nothing)
-    config["providers"]["targets"] = [
+    config = llm_settings([
         {"id": name, "provider": provider, "base_url": f"http://127.0.0.1:{peer.port}",
          "secret_key_ref": {"env": f"E2E_KEY_{name.upper()}"}}
-        for name, provider, peer in (("gpt", "openai", gpt), ("claude", "anthropic", claude))]
+        for name, provider, peer in (("gpt", "openai", gpt), ("claude", "anthropic", claude))])
     config["traffic_mirror"] = {
         "primary": primary, "shadow": "claude" if primary == "gpt" else "gpt",
         "model_mapping": models, **mirror}
     config["access_log"] = {"path": "access.log"}
     return config
-
-
-@pytest.fixture(scope="module")
-def mocks():
-    pair = Mock("openai", "--key", "right-o"), Mock("anthropic", "--key", "right-a")
-    yield pair
-    for mock in pair:
-        mock.stop()
 
 
 def openai_client(gateway):

@@ -10,28 +10,11 @@ import anthropic
 import openai
 import pytest
 
-from harness.gateway import settings
+from harness.gateway import llm_settings
 from harness.mock import Mock
 
 USER = [{"role": "user", "content": "What is Kubernetes?"}]
 TOOL = {"type": "object", "properties": {"city": {"type": "string"}}}
-
-
-def llm(targets, **over):
-    class Nothing:
-        port = 1
-    config = settings(Nothing)
-    config["providers"]["targets"] = targets
-    config.update(over)
-    return config
-
-
-@pytest.fixture(scope="module")
-def mocks():
-    pair = Mock("openai", "--key", "right-o"), Mock("anthropic", "--key", "right-a")
-    yield pair
-    for mock in pair:
-        mock.stop()
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +22,7 @@ def gateway(run_gateway, mocks, tmp_path_factory):
     key = tmp_path_factory.mktemp("keys") / "anthropic.key"
     key.write_text("  right-a\n")
     key.chmod(0o600)
-    return run_gateway(llm([
+    return run_gateway(llm_settings([
         {"id": "openai", "provider": "openai", "base_url": mocks[0].url,
          "secret_key_ref": {"env": "E2E_OPENAI_KEY"}},
         {"id": "anthropic", "provider": "anthropic", "base_url": mocks[1].url,
@@ -147,7 +130,7 @@ def test_impatient_clients_and_bad_bodies(gateway, gpt, claude):
 
 
 def test_what_a_provider_gets_of_the_client(run_gateway, origin, path):
-    gateway = run_gateway(llm([
+    gateway = run_gateway(llm_settings([
         {"id": "app", "provider": "openai", "base_url": f"http://127.0.0.1:{origin.port}/base",
          "secret_key_ref": {"env": "E2E_KEY"}}]), environment={"E2E_KEY": "ours"})
     fields = [("Authorization", "Bearer theirs"), ("X-Api-Key", "theirs"), ("api_key", "theirs"),
@@ -164,7 +147,7 @@ def test_what_a_provider_gets_of_the_client(run_gateway, origin, path):
 
 
 def test_without_a_key_of_its_own_the_clients_passes(run_gateway, origin, path):
-    gateway = run_gateway(llm([
+    gateway = run_gateway(llm_settings([
         {"id": "app", "provider": "anthropic", "base_url": f"http://127.0.0.1:{origin.port}"}]))
     assert gateway.ask(path, fields=[("x-api-key", "theirs")]).status == 200
     seen = origin.seen(path)[0]
@@ -216,7 +199,7 @@ def test_chat_answers_tell_who_gave_them(run_gateway, annotating, origin, framin
 
 @pytest.fixture(scope="module")
 def annotating(run_gateway, origin):
-    return run_gateway(llm([
+    return run_gateway(llm_settings([
         {"id": "app", "provider": "openai", "base_url": f"http://127.0.0.1:{origin.port}"},
         {"id": "quiet", "provider": "openai", "base_url": f"http://127.0.0.1:{origin.port}",
          "annotate_provider": False}],
@@ -249,7 +232,7 @@ def test_the_tutorials_third_step(gateway):
 
 
 def test_a_key_that_is_not_set(run_gateway, origin, path):
-    gateway = run_gateway(llm([
+    gateway = run_gateway(llm_settings([
         {"id": "app", "provider": "openai", "base_url": f"http://127.0.0.1:{origin.port}",
          "secret_key_ref": {"env": "E2E_NOT_SET"}}]))
     reply = gateway.ask(path, method="POST", body=b"{}")
@@ -264,7 +247,7 @@ def test_each_side_gets_its_own_key(run_gateway, origin, shadow, path):
     def target(name, peer):
         return {"id": name, "provider": "openai", "base_url": f"http://127.0.0.1:{peer.port}",
                 "secret_key_ref": {"env": f"E2E_KEY_{name.upper()}"}}
-    gateway = run_gateway(llm(
+    gateway = run_gateway(llm_settings(
         [target("prod", origin), target("staging", shadow)],
         traffic_mirror={"primary": "prod", "shadow": "staging",
                         "safety": {"methods": ["POST"]}}),
@@ -284,7 +267,7 @@ def test_each_side_gets_its_own_key(run_gateway, origin, shadow, path):
 def test_streams_are_passed_on_event_by_event(run_gateway, mocks):
     mock = Mock("openai", "--latency-ms", "50", "--tokens-per-second", "10")
     try:
-        gateway = run_gateway(llm([{"id": "o", "provider": "openai", "base_url": mock.url}]))
+        gateway = run_gateway(llm_settings([{"id": "o", "provider": "openai", "base_url": mock.url}]))
         with openai.OpenAI(base_url=f"http://127.0.0.1:{gateway.port}/v1", api_key="k") as client:
             times = []
             for _ in client.chat.completions.create(

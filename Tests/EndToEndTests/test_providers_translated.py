@@ -11,7 +11,7 @@ import openai
 import pydantic
 import pytest
 
-from harness.gateway import chunked, exchange, settings
+from harness.gateway import chunked, exchange, llm_settings
 from harness.mock import Mock
 from harness.peer import answer
 
@@ -25,14 +25,11 @@ PIXEL = "A" * 400_000
 
 def routed(openai_url, anthropic_url, **over):
     """`/chat/…` goes to Anthropic, `/messages/…` to OpenAI."""
-    class Nothing:
-        port = 1
-    config = settings(Nothing)
-    config["providers"]["targets"] = [
+    config = llm_settings([
         {"id": "anthropic", "provider": "anthropic", "base_url": anthropic_url,
          "secret_key_ref": {"env": "E2E_ANTHROPIC"}},
         {"id": "openai", "provider": "openai", "base_url": openai_url,
-         "secret_key_ref": {"env": "E2E_OPENAI"}}]
+         "secret_key_ref": {"env": "E2E_OPENAI"}}])
     config["routes"] = [
         {"match": {"path_prefix": "/to-openai/"}, "rewrite_prefix": "/", "target": "openai"},
         {"match": {"path_prefix": "/to-anthropic/"}, "rewrite_prefix": "/", "target": "anthropic"}]

@@ -1,3 +1,4 @@
+import CoreLoop
 import Glibc
 import Testing
 
@@ -94,31 +95,20 @@ private func outcome(
 
     // MARK: Beside the C library
 
-    private struct Numbers {
-        var state: UInt64
-
-        mutating func below(_ bound: Int) -> Int {
-            state &+= 0x9E37_79B9_7F4A_7C15
-            var z = state
-            z = (z ^ (z >> 30)) &* 0xBF58_476D_1CE4_E5B9
-            z = (z ^ (z >> 27)) &* 0x94D0_49BB_1331_11EB
-            return Int((z ^ (z >> 31)) >> 1) % bound
-        }
-    }
-
-    private static func pattern(_ numbers: inout Numbers, depth: Int) -> String {
+    private static func pattern(_ numbers: inout FastRandom, depth: Int) -> String {
+        func below(_ bound: Int) -> Int { Int.random(in: 0..<bound, using: &numbers) }
         var text = ""
-        for _ in 0...numbers.below(3) {
-            var atom = ["a", "b", "c", ".", "[ab]", "[^a]", " "][numbers.below(7)]
-            if depth > 0, numbers.below(3) == 0 {
-                let inner = (0...numbers.below(2)).map { _ in pattern(&numbers, depth: depth - 1) }
+        for _ in 0...below(3) {
+            var atom = ["a", "b", "c", ".", "[ab]", "[^a]", " "][below(7)]
+            if depth > 0, below(3) == 0 {
+                let inner = (0...below(2)).map { _ in pattern(&numbers, depth: depth - 1) }
                 atom = "(" + inner.joined(separator: "|") + ")"
             }
-            switch numbers.below(12) {
+            switch below(12) {
             case 0: atom += "*"
             case 1: atom += "+"
             case 2: atom += "?"
-            case 3: atom += "{\(numbers.below(3)),\(2 + numbers.below(3))}"
+            case 3: atom += "{\(below(3)),\(2 + below(3))}"
             // The C library mistakes boundaries in groups that are repeated.
             case 4 where depth == 2: atom = "\\b" + atom
             default: break
@@ -139,15 +129,16 @@ private func outcome(
     }
 
     @Test func agreesWithTheCLibrary() throws {
-        var numbers = Numbers(state: 20_261_127)
+        var numbers = FastRandom(seed: 20_261_127)
         var compared = 0
         var found = 0
         for _ in 0..<600 {
             let pattern = Self.pattern(&numbers, depth: 2)
             guard let set = try? PatternSet([.expression(pattern)]) else { continue }
             for _ in 0..<12 {
+                let length = Int.random(in: 0..<14, using: &numbers)
                 var text = String(
-                    (0..<numbers.below(14)).map { _ in Array("aAbBcd ")[numbers.below(7)] })
+                    (0..<length).map { _ in "aAbBcd ".randomElement(using: &numbers)! })
                 guard let wanted = Self.oracle(pattern, text) else { continue }
                 set.beginRequest()
                 let result = text.withUTF8 { set.search(UnsafeRawBufferPointer($0)) }
@@ -164,10 +155,10 @@ private func outcome(
     /// `(a|b)*a(a|b){n}` has 2ⁿ states: they are forgotten and worked out anew, with the same
     /// results.
     @Test func moreStatesThanAreKept() throws {
-        var numbers = Numbers(state: 7)
+        var numbers = FastRandom(seed: 7)
         let set = try PatternSet([.expression("^(a|b)*a(a|b){14}$")])
         for round in 0..<20 {
-            let letters = (0..<3_000).map { _ in numbers.below(2) }
+            let letters = (0..<3_000).map { _ in Int.random(in: 0..<2, using: &numbers) }
             set.beginRequest()
             var text = String(letters.map { $0 == 0 ? "a" as Character : "b" })
             let result = text.withUTF8 { set.search(UnsafeRawBufferPointer($0)) }
@@ -177,8 +168,8 @@ private func outcome(
 
     /// What a text can make a pattern cost is bounded; then nothing is decided.
     @Test func aTextCannotMakeAPatternSlow() throws {
-        var numbers = Numbers(state: 9)
-        let bytes = (0..<1 << 20).map { _ in numbers.below(2) == 0 ? UInt8(0x61) : 0x62 }
+        var numbers = FastRandom(seed: 9)
+        let bytes = (0..<1 << 20).map { _ in numbers.next() & 1 == 0 ? UInt8(0x61) : 0x62 }
         let set = try PatternSet([.expression("(a|b)*a(a|b){500}c")])
         for _ in 0..<2 {
             set.beginRequest()
@@ -192,10 +183,11 @@ private func outcome(
     }
 
     @Test func anyBytes() throws {
-        var numbers = Numbers(state: 3)
+        var numbers = FastRandom(seed: 3)
         let set = try PatternSet(ContentFilterSettings.standardPatterns + [.expression("é.\\b")])
         for _ in 0..<200 {
-            let bytes = (0..<numbers.below(300)).map { _ in UInt8(numbers.below(256)) }
+            let length = Int.random(in: 0..<300, using: &numbers)
+            let bytes = (0..<length).map { _ in UInt8(truncatingIfNeeded: numbers.next()) }
             set.beginRequest()
             #expect(bytes.withUnsafeBytes { set.search($0) } != .undecided)
         }

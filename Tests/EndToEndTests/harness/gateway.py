@@ -43,10 +43,9 @@ def merged(base, over):
     return result
 
 
-def settings(origin, shadow=None, **over):
-    """A whole configuration: everything to `origin`, all of it copied to `shadow`."""
-    targets = [{"id": "app", "provider": "http", "base_url": f"http://127.0.0.1:{origin.port}"}]
-    result = {
+def plain_settings(targets):
+    """What every configuration of the tests has; the first target gets everything."""
+    return {
         "version": "1",
         "listen": f"127.0.0.1:{free_port()}",
         "admin": {"listen": f"127.0.0.1:{free_port()}"},
@@ -54,6 +53,12 @@ def settings(origin, shadow=None, **over):
         "runtime": {"workers": 1, "pin_cpus": False, "drain_timeout": "5s"},
         "providers": {"targets": targets},
     }
+
+
+def settings(origin, shadow=None, **over):
+    """A whole configuration: everything to `origin`, all of it copied to `shadow`."""
+    targets = [{"id": "app", "provider": "http", "base_url": f"http://127.0.0.1:{origin.port}"}]
+    result = plain_settings(targets)
     if shadow is not None:
         targets.append({"id": "next", "provider": "http",
                         "base_url": f"http://127.0.0.1:{shadow.port}"})
@@ -62,6 +67,11 @@ def settings(origin, shadow=None, **over):
             "limits": {"qps": 100000, "in_flight": 1000},
         }
     return merged(result, over)
+
+
+def llm_settings(targets, **over):
+    """A configuration of LLM targets; `over` takes the place of whole blocks."""
+    return {**plain_settings(targets), **over}
 
 
 def listen_ports(config):
