@@ -56,7 +56,7 @@ enum AuthBlock {
                 node, path: place.path, schemaPath: "auth.keys[]", findings: findings)
         else { return nil }
         let name = name(section, auth, findings)
-        guard let (source, file) = ProviderBlock.keySource(section, findings), let name else {
+        guard let (source, file) = SecretBlock.source(section, findings), let name else {
             return nil
         }
         switch source {

@@ -19,25 +19,15 @@ enum GatewayBlocks {
             listenPlace = place
             if let address = ListenBlock.address(node, place, findings) { admin.listen = address }
         }
-        // What stands in the place of a variable's name may be the token: it is not repeated,
-        // because findings end in logs.
         if let (node, place) = section.value("token"), case .scalar = node.content {
             findings.add(
                 .wrongType, place, "must be a mapping; the token itself does not belong here",
                 "write {env: NAME}, and set that variable")
         } else if let token = section.section("token") {
-            if let (name, place) = token.text("env") {
-                if TextForm.isToken(name), !name.contains("=") {
-                    admin.tokenVariable = name
-                } else {
-                    findings.add(
-                        .wrongType, place, "is no name of an environment variable",
-                        "the token itself does not belong here")
-                }
-            } else if !token.has("env") {
-                findings.add(
-                    .missingKey, token.place("env"), "required",
-                    "name the variable that holds the token")
+            if let (name, place) = token.required("env", "name the variable that holds the token"),
+                SecretBlock.isVariable(name, place, of: "token", findings)
+            {
+                admin.tokenVariable = name
             }
         }
         if let hosts = NameList.hosts(section, "hosts", findings) { admin.hosts = hosts }

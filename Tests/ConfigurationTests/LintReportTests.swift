@@ -118,6 +118,7 @@ import Testing
     /// A secret in the wrong place is not repeated in what ends in logs.
     @Test(arguments: [
         targets + "admin: {token: t0psecret}", targets + "admin: {token: {env: \"t0psecret x\"}}",
+        targets + "admin: {token: {env: t0psecret-0123-4567-89ab}}",
         "providers: {targets: [{id: app, base_url: \"http://user:t0psecret@app:80\"}]}",
     ])
     func secretsAreNotRepeated(_ document: String) {
