@@ -97,3 +97,18 @@ def settled(gateway, timeout=10.0, **expected):
     return wait_for(at_rest,
                     lambda: f"sums that hold (expected {expected}): {last.get('now')}, "
                             f"wrong: {last.get('wrong')}\nlog:\n{gateway.text}", timeout)
+
+
+def counted(gateway, requests, timeout=10.0, **labels):
+    """The metrics, once `requests` have been counted: a worker counts a request when its answer is
+    on its way, so the client may be here first."""
+    last = {}
+
+    def reached():
+        last["metrics"] = gateway.metrics()
+        return last["metrics"].sum("umbra_requests_total", **labels) >= requests
+
+    wait_for(reached, lambda: f"{requests} requests counted, have "
+                              f"{last['metrics'].by('umbra_requests_total', 'code')}", timeout)
+    assert last["metrics"].sum("umbra_requests_total", **labels) == requests
+    return last["metrics"]
