@@ -329,6 +329,7 @@ struct ConfigPage {
         .object([
             ("shadow", .text(shadow.targetID)), ("timeout_ms", Self.count(shadow.timeoutMs)),
             ("max_answer_bytes", Self.count(shadow.answerBytesMax)),
+            ("cancel_with_client", .flag(shadow.cancelsWithClient)),
             (
                 "model_mapping",
                 .object(

@@ -213,6 +213,7 @@ struct MirrorBlock {
     ) {
         section.read("timeout_ms", into: &settings.timeoutMs)
         section.read("max_answer_bytes", into: &settings.answerBytesMax)
+        section.read("cancel_with_client", into: &settings.cancelsWithClient)
         readModels(section, into: &settings, findings)
         section.read("log_shadow_response", into: &settings.logsResponse)
         if section.has("log_mirror_response") {

@@ -302,6 +302,10 @@ extension Schema {
             "Bytes of one of the shadow's answers that are read before its connection is given up.",
             scope: .shadow),
         SchemaKey(
+            "traffic_mirror.cancel_with_client", .boolean, "false", "true",
+            "Whether a copy is given up where the client leaves before the primary's answer was "
+                + "whole; else the shadow's answer is read to its end.", scope: .shadow),
+        SchemaKey(
             "traffic_mirror.limits", .mapping, "–", "{qps: 50, in_flight: 64}",
             "What the shadow can bear.", scope: .shadow),
         SchemaKey(

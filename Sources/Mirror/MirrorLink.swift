@@ -155,6 +155,11 @@ public struct MirrorLink: Sendable {
     public nonisolated(unsafe) let ticketStates: UnsafeMutablePointer<Atomic<UInt8>>
     /// Which shadow each queued ticket is for: the supervisor counts by it after a worker's death.
     public nonisolated(unsafe) let ticketShadows: UnsafeMutablePointer<UInt8>
+    /// 1 for a ticket whose client has left before its answer was whole; written by the worker, who
+    /// then moves `leavings` on.
+    public nonisolated(unsafe) let ticketsLeft: UnsafeMutablePointer<Atomic<UInt8>>
+    /// Written by the worker: moves on with each client that left.
+    public let leavings: Cell
     /// Written by the worker: the shadow epoch that both rings are clean for.
     public let readyEpoch: Cell
     /// Written by the shadow process: the epoch in which it takes copies; 0 before.
@@ -169,16 +174,20 @@ public struct MirrorLink: Sendable {
         let returns = RingMemory<CopyReturn>(plan: &plan, depth: depth)
         let states = plan.take(Atomic<UInt8>.self, count: depth)
         let shadows = plan.take(UInt8.self, count: depth)
+        let left = plan.take(Atomic<UInt8>.self, count: depth)
+        let leavings = plan.take(Atomic<UInt64>.self, count: 8)
         let ready = plan.take(Atomic<UInt64>.self, count: 8)
         let attached = plan.take(Atomic<UInt64>.self, count: 8)
-        guard let copies, let returns, let states, let shadows, let ready, let attached else {
-            return nil
-        }
+        guard let copies, let returns, let states, let shadows, let left, let leavings, let ready,
+            let attached
+        else { return nil }
         self.copies = copies
         self.returns = returns
         self.depth = depth
         ticketStates = states
         ticketShadows = shadows
+        ticketsLeft = left
+        self.leavings = Cell(leavings)
         readyEpoch = Cell(ready)
         attachedEpoch = Cell(attached)
     }

@@ -33,6 +33,8 @@ public struct ShadowSettings: Sendable, Equatable {
     public var timeoutMs = Self.timeoutMsDefault
     /// Bytes of one answer that are read before the connection is given up.
     public var answerBytesMax = 64 << 20
+    /// A copy is given up where its client leaves before the primary's answer was whole.
+    public var cancelsWithClient = false
     /// Field names (lower case) that are removed from the copy besides the built-in ones.
     public var stripFields: [String] = []
     /// Field names (lower case) of the built-in list that are sent all the same

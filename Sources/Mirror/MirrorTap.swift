@@ -70,6 +70,8 @@ public final class MirrorTap {
     /// Called with the log record of a copy that is given up before it was handed over, its shadow
     /// and why.
     public var onDrop: ((_ log: UInt32, _ shadow: Int, _ reason: DropReason) -> Void)?
+    /// Whether `copiesOut` and `clientLeft` are of use to any shadow.
+    public let cancelsWithClient: Bool
     private let shadowCount: Int
     private let laneCount: Int
     private let routeCount: Int
@@ -86,12 +88,15 @@ public final class MirrorTap {
     ///   - routes: the lanes of each route, as configured.
     ///   - link: the memory shared with the shadow process number `process`.
     ///   - wake: knocks on that process's door.
+    ///   - cancelsWithClient: whether any shadow is to be told of clients that leave.
     ///   - random: where in its stratum a pick lies.
     public init(
         worker: Int, process: Int, routes: [[LaneSettings]], link: MirrorLink, board: MirrorBoard,
-        wake: Wake, blocksOnLoanMax: Int, random: consuming SecureRandom = SecureRandom()
+        wake: Wake, blocksOnLoanMax: Int, cancelsWithClient: Bool = false,
+        random: consuming SecureRandom = SecureRandom()
     ) throws(SystemError) {
         self.random = random
+        self.cancelsWithClient = cancelsWithClient
         self.link = link
         self.process = process
         self.board = board
@@ -433,8 +438,35 @@ public final class MirrorTap {
         producer.write(CopyCell(entry), ahead: 0)
         link.ticketShadows[ticket] = UInt8(truncatingIfNeeded: shadow)
         link.ticketStates[ticket].store(TicketState.queued, ordering: .relaxed)
+        link.ticketsLeft[ticket].store(0, ordering: .relaxed)
         producer.publish(cells)
         return nil
+    }
+
+    /// The copies of one request, for as long as any of them is out.
+    public struct CopiesOut: BitwiseCopyable, Sendable {
+        fileprivate var capture = MirrorTap.none
+        fileprivate var generation: UInt32 = 0
+
+        /// Those of no request.
+        public static let none = CopiesOut()
+    }
+
+    /// What `finish` has just handed over; it returned more than 0.
+    public func copiesOut(_ id: UInt32) -> CopiesOut {
+        CopiesOut(capture: id, generation: captures.generation(Int(id)))
+    }
+
+    /// The client has left before its answer was whole: shadows with `cancel_with_client` give the
+    /// copies of its request up. O(tickets).
+    public func clientLeft(_ copies: CopiesOut) {
+        guard captures.isLive(Int(copies.capture), copies.generation) else { return }
+        for ticket in 0..<tickets.walkEnd
+        where tickets.isUsed(ticket) && tickets[ticket].pointee.capture == copies.capture {
+            link.ticketsLeft[ticket].store(1, ordering: .relaxed)
+        }
+        link.leavings.publish(link.leavings.value &+ 1)
+        pushedThisTurn = true
     }
 
     /// Whether copies are out whose return is still to come: look again soon.

@@ -20,7 +20,8 @@ public enum DropReason: Int, CaseIterable, Sendable {
     case connectFailed
     /// The shadow's certificate does not hold, or its TLS handshake failed.
     case tlsFailed
-    /// The client went away before its request was whole.
+    /// The client went away before its request was whole; with `cancel_with_client`, before its
+    /// copy was sent.
     case clientAborted
     /// No shadow process is attached.
     case shadowDown
@@ -75,7 +76,8 @@ public enum CopyResult: Int, CaseIterable, Sendable {
     /// A status of 500 or above, a reset, a malformed or too long answer.
     case error
     case timeout
-    /// Given up by us: the shadow or worker process ended.
+    /// Given up by us: the shadow or worker process ended, or with `cancel_with_client` the client
+    /// left.
     case cancelled
 
     /// The label of `umbra_mirror_results_total`.

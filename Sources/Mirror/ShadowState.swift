@@ -11,6 +11,7 @@ struct ShadowState {
     let timeoutMs: Int
     let connectTimeoutMs: Int
     let answerBytesMax: Int
+    let cancelsWithClient: Bool
     /// Bytes of a request and of an answer that a capture holds.
     let captureBytesMax: Int
     let sanitizer: Sanitizer
@@ -50,6 +51,7 @@ struct ShadowState {
         timeoutMs = max(1, settings.timeoutMs)
         connectTimeoutMs = min(ShadowLimits.connectTimeoutMsMax, max(1, settings.timeoutMs))
         answerBytesMax = settings.answerBytesMax
+        cancelsWithClient = settings.cancelsWithClient
         captureBytesMax = min(settings.captureBytes, VerdictLimits.captureBodyBytesMax)
         sanitizer = Sanitizer(
             settings: settings, pathPrefix: target.pathPrefix,

@@ -274,6 +274,8 @@ struct ShadowLinkState: ~Copyable {
     let blockBytes: Int
     let blockCount: Int
     var isAttached = false
+    /// The `leavings` that were followed up.
+    var leavingsSeen: UInt64 = 0
 
     init(_ source: ShadowLink) {
         link = source.link

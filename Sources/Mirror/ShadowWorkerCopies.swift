@@ -18,6 +18,7 @@ extension ShadowWorker {
             let taken = takeCopies(from: index, atMost: min(share, budget))
             budget -= taken
             if links[index].copies.peek() != nil { hasMoreCopies = true }
+            cancelLeft(of: index)
         }
         firstLink = (firstLink + 1) % linkCount
         if budget < ShadowLimits.copiesPerTurnMax { noteTraffic() }
@@ -105,6 +106,9 @@ extension ShadowWorker {
         let state = shadows + shadow
         guard board.control[.enabled].value != 0 else {
             return giveBack(index, .dropped(entry.ticket, .switchedOff))
+        }
+        if state.pointee.cancelsWithClient, hasLeft(entry.ticket, of: index) {
+            return giveBack(index, .dropped(entry.ticket, .clientAborted))
         }
         let pushed = Instant(nanoseconds: entry.pushedNs)
         if now > pushed.adding(ms: state.pointee.timeoutMs) {
@@ -254,6 +258,30 @@ extension ShadowWorker {
                 giveBack(index, .dropped(entry.ticket, .shadowRestarted))
             }
             links[index].isAttached = false
+        }
+    }
+
+    private func hasLeft(_ ticket: UInt32, of index: Int) -> Bool {
+        links[index].link.ticketsLeft[Int(ticket)].load(ordering: .relaxed) != 0
+    }
+
+    /// Gives up the copies whose clients have left, where their shadow is to.
+    private func cancelLeft(of index: Int) {
+        let leavings = links[index].link.leavings.acquired
+        guard leavings != links[index].leavingsSeen else { return }
+        links[index].leavingsSeen = leavings
+        for slot in 0..<pool.connections.walkEnd where pool.connections.isUsed(slot) {
+            let connection = pool.connections[slot]
+            guard connection.pointee.phase != .idle, connection.pointee.copy.link == index,
+                shadows[connection.pointee.shadow].cancelsWithClient,
+                hasLeft(connection.pointee.copy.ticket, of: index)
+            else { continue }
+            if connection.pointee.phase == .connecting {
+                endUnsent(slot, .clientAborted, .nothing)
+            } else {
+                endSent(slot, .cancelled, .nothing)
+            }
+            close(slot, reset: true)
         }
     }
 

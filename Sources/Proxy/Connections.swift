@@ -1,5 +1,6 @@
 import CoreLoop
 import HTTP
+import Mirror
 import TLS
 
 /// What a client's connection is busy with.
@@ -89,6 +90,8 @@ struct ClientConnection {
     var route: UInt16 = 0
     var status: UInt16 = 0
     var capture = UInt32.max
+    /// What was mirrored of the request, where shadows are told of clients that leave.
+    var copiesOut = MirrorTap.CopiesOut.none
     var log = UInt32.max
     /// What is kept of the exchange for its events; `ExchangeCaptures.none` for nothing.
     var kept = UInt32.max

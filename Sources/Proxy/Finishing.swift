@@ -121,6 +121,7 @@ extension ProxyWorker {
         client.pointee.bodyRead = 0
         client.pointee.answerBytes = 0
         client.pointee.log = AccessLog.none
+        client.pointee.copiesOut = .none
         if !kept.contains(.writeTimer) { schedule(client: slot, ms: settings.limits.idleTimeoutMs) }
         // The next request may be in the buffer or the socket already: no event will say so.
         if client.pointee.inEnd > client.pointee.inStart
@@ -403,6 +404,8 @@ extension ProxyWorker {
                     slot, forwarding.target(ofRoute: Int(client.pointee.route)), recovered: false)
             }
             recordExchange(slot, isWhole: false)
+            // What we have cut off is no client that left.
+            if !client.pointee.flags.contains(.cut) { tap?.clientLeft(client.pointee.copiesOut) }
         case .tunnel:
             counters[.tunnelsOpen].subtract()
             recordExchange(slot, isWhole: true)

@@ -80,17 +80,7 @@ enum RoleCommand {
         let blocks = try SharedMemory.map(
             fd: RoleFD.blocks, byteCount: runtime.blocksPerWorker * runtime.blockBytes,
             writable: true)
-        var tap: MirrorTap?
-        if !settings.shadows.isEmpty {
-            let memory = try mapForEver(
-                RoleFD.link, MirrorLink.byteCount(depth: runtime.ringDepth), writable: true)
-            var plan = MemoryPlan(base: memory)
-            let link = MirrorLink(plan: &plan, depth: runtime.ringDepth)!
-            tap = try MirrorTap(
-                worker: index, process: launch.shadowProcess(ofWorker: index),
-                routes: settings.routes.map(\.lanes), link: link, board: board.mirror,
-                wake: Wake(fd: RoleFD.shadowWake), blocksOnLoanMax: runtime.blocksOnLoanMax)
-        }
+        let tap = try openTap(index, launch, board.mirror)
         // Read before the file is opened: a rotation in between has it opened twice.
         var rotations = board.supervisor.value(.logRotations)
         let taps = try EventsRole.tap(launch, index)
@@ -138,6 +128,24 @@ enum RoleCommand {
         log?.stop()
         follow(log, board, &rotations)
         withExtendedLifetime(blocks.base) {}
+    }
+
+    /// Nil where nothing is mirrored.
+    private static func openTap(
+        _ index: Int, _ launch: Launch, _ board: MirrorBoard
+    ) throws(SystemError) -> MirrorTap? {
+        let settings = launch.settings
+        guard !settings.shadows.isEmpty else { return nil }
+        let depth = settings.runtime.ringDepth
+        let memory = try mapForEver(
+            RoleFD.link, MirrorLink.byteCount(depth: depth), writable: true)
+        var plan = MemoryPlan(base: memory)
+        return try MirrorTap(
+            worker: index, process: launch.shadowProcess(ofWorker: index),
+            routes: settings.routes.map(\.lanes), link: MirrorLink(plan: &plan, depth: depth)!,
+            board: board, wake: Wake(fd: RoleFD.shadowWake),
+            blocksOnLoanMax: settings.runtime.blocksOnLoanMax,
+            cancelsWithClient: settings.shadows.contains(where: \.cancelsWithClient))
     }
 
     private static func givePolicies(_ worker: ProxyWorker, _ settings: GatewaySettings) {

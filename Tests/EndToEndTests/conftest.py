@@ -50,8 +50,10 @@ def shadow():
 
 @pytest.fixture(scope="module")
 def mocks():
-    """Stand-ins for OpenAI and Anthropic that take no other key than `right-o` and `right-a`."""
-    pair = Mock("openai", "--key", "right-o"), Mock("anthropic", "--key", "right-a")
+    """Stand-ins for OpenAI and Anthropic that take no other key than `right-o` and `right-a`. A few
+    large bodies do not use their tokens up: the SDKs would wait for more, a minute."""
+    pair = [Mock(api, "--key", key, "--tokens-per-minute", "100000000")
+            for api, key in (("openai", "right-o"), ("anthropic", "right-a"))]
     yield pair
     for mock in pair:
         mock.stop()

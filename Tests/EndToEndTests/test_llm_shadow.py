@@ -192,6 +192,32 @@ def test_a_shadow_on_a_bad_day(run_gateway, mocks, model, stream, result):
     assert settled(gateway, eligible=1, sent=1).results() == {result: 1}
 
 
+@pytest.mark.parametrize("cancels", [False, True])
+def test_users_who_leave_in_the_middle(run_gateway, tmp_path, cancels):
+    """Their copies are read to the end, unless `cancel_with_client` is set."""
+    gpt, claude = Mock("openai", "--tokens-per-second", "50"), Mock(
+        "anthropic", "--tokens-per-second", "50")
+    try:
+        gateway = run_gateway(
+            llm(gpt, claude, {"endless": "claude-3"}, cancel_with_client=cancels)
+            | {"event_log": {"directory": str(tmp_path / "events"), "sync": "100ms"}},
+            environment=KEYS)
+        with openai_client(gateway) as client:
+            stream = client.chat.completions.create(model="endless", messages=USER, stream=True)
+            assert next(stream) and next(stream)
+            stream.close()
+        found = settled(gateway, eligible=1, sent=1)
+        assert found.results() == ({"cancelled": 1} if cancels else {"ok": 1})
+        event = wait_events(tmp_path / "events", 1)[0]
+        shadow = event["traffic_mirror"]["shadow"]
+        assert shadow["status"] == ("cancelled" if cancels else "success")
+        # What was there of it is measured all the same.
+        assert shadow["latency_ms"] > 0
+    finally:
+        gpt.stop()
+        claude.stop()
+
+
 @pytest.mark.parametrize("model, word, over", [
     ("claude-3", "success", {}), ("html", "invalid_answer", {}), ("cut", "reset", {}),
     ("hang", "timeout", {"timeout_ms": 1000}), ("error-500", "error_5xx", {}),

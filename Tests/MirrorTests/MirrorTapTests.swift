@@ -91,6 +91,15 @@ import Testing
             return tap.finish(id, now: now, blocks, slices)
         }
 
+        /// A request without a body, and what is out of it.
+        func copiesOut() throws -> MirrorTap.CopiesOut {
+            let id = tap.open(
+                choose().lanes, route: 0, bodyBytes: 0, hasBody: false, log: .max)
+            try #require(id != MirrorTap.none && append(id, .head))
+            try #require(tap.finish(id, now: now, blocks, slices) > 0)
+            return tap.copiesOut(id)
+        }
+
         /// The copy that lies first in the ring.
         func next() throws -> CopyEntry {
             let cell = copies.peek()
@@ -486,5 +495,35 @@ import Testing
             let sampled = rig.board.lane(worker: 0, route: 0, shadow: 0).value(.sampled)
             #expect(abs(Double(sampled) - rate * Double(count)) < 1 + 1e-6)
         }
+    }
+
+    /// Tickets of the request, of no other, and of none that has its record after it.
+    @Test func leavingClientsAreToldOf() throws {
+        let rig = try TapRig(
+            shadows: 2, lanes: [[LaneSettings(shadow: 0), LaneSettings(shadow: 1)]])
+        func left() -> [Int] {
+            (0..<8).filter { rig.link.ticketsLeft[$0].load(ordering: .relaxed) != 0 }
+        }
+        let first = try rig.copiesOut()
+        let second = try rig.copiesOut()
+        #expect(rig.link.leavings.value == 0)
+        rig.tap.clientLeft(second)
+        #expect(rig.link.leavings.value == 1 && left() == [2, 3])
+        rig.tap.clientLeft(.none)
+        #expect(rig.link.leavings.value == 1)
+        // One of the first's two copies is back, then both: the record is another's.
+        #expect(rig.push(.sent(0, .ok, status: 200, latencyUs: 1, shadowID: (0, 1))))
+        #expect(rig.take().count == 1)
+        rig.tap.clientLeft(first)
+        #expect(left() == [1, 2, 3])
+        #expect(rig.push(.sent(1, .cancelled, status: 0, latencyUs: 1, shadowID: (0, 1))))
+        #expect(rig.take().count == 1)
+        let third = try rig.copiesOut()
+        #expect(left() == [2, 3])
+        rig.tap.clientLeft(first)
+        #expect(rig.link.leavings.value == 2 && left() == [2, 3])
+        rig.tap.clientLeft(third)
+        #expect(left() == [0, 1, 2, 3])
+        rig.checkSums()
     }
 }

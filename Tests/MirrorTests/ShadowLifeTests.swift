@@ -65,6 +65,44 @@ import Testing
         #expect(try rig.next(feeder: 0).result == .ok)
     }
 
+    /// With `cancel_with_client` a copy ends where its client has left: in the ring, before its
+    /// connection stands, or on its way; without, all go on.
+    @Test(arguments: [true, false]) func clientsThatLeave(cancels: Bool) throws {
+        let server = try PeerServer()
+        let rig = try Rig([[server.address]]) {
+            $0.cancelsWithClient = cancels
+            $0.inFlightMax = 3
+        }
+        let link = rig.feeders[0].link
+        func leave(_ tickets: UInt32...) {
+            for ticket in tickets { link.ticketsLeft[Int(ticket)].store(1, ordering: .relaxed) }
+            link.leavings.publish(link.leavings.value + 1)
+        }
+        let left = rig.push()
+        let first = try rig.accept(server)
+        try rig.heads(1, first)
+        let stays = rig.push()
+        let second = try rig.accept(server)
+        try rig.heads(1, second)
+        let inRing = rig.push()
+        leave(left, inRing)
+        rig.turn()
+        if cancels {
+            #expect(rig.returned[0].map(\.ticket) == [inRing, left])
+            #expect(rig.returned[0].map(\.drop) == [.clientAborted, nil])
+            #expect(rig.returned[0].map(\.result) == [nil, .cancelled])
+            first.read()
+            #expect(first.isReset && rig.gauge(.inFlight) == 1)
+        } else {
+            #expect(rig.returned[0].isEmpty && rig.gauge(.inFlight) == 3)
+        }
+        second.write(Self.ok)
+        let last = rig.returned[0].count
+        #expect(try rig.next().ticket == stays)
+        #expect(rig.returned[0][last].result == .ok)
+        #expect(rig.gauge(.breakerState) == 0)
+    }
+
     @Test func ticketsSayHowFarTheirCopyIs() throws {
         let server = try PeerServer()
         let rig = try Rig([[server.address]])
