@@ -168,14 +168,22 @@ extension ProxyWorker {
             upstream.pointee.seen = 0
             if answerHead.isInterim { return passInterim(slot, client, base, headBytes) }
             let flags = clients[client].pointee.flags
-            if !flags.isDisjoint(with: [.annotated, .translated]) {
+            if !flags.isDisjoint(with: [.asksModel, .translated]) {
                 if flags.contains(.translated) {
                     return judgeAnswer(slot, client)
                         && beginTranslated(slot, client, base, headBytes)
                 }
-                annotationPlace = findAnnotationPlace(slot, client, bytes, headBytes: headBytes)
-                // The head tells the length: it waits until that is known.
-                if annotationPlace == .unknown { return false }
+                if flags.contains(.annotated) {
+                    annotationPlace = findAnnotationPlace(
+                        slot, client, bytes, headBytes: headBytes)
+                    // The head tells the length: it waits until that is known.
+                    if annotationPlace == .unknown { return false }
+                }
+                // A portal or a wrong address answers so; an SDK would take it for an answer.
+                if answerHead.status / 100 == 2, hasContentType("text/html", base) {
+                    upstreamFailed(slot, .upstreamMalformed)
+                    return false
+                }
             }
             if !judgeAnswer(slot, client) { return false }
             if answerHead.status == 101 { return beginTunnel(slot, client, base, headBytes) }

@@ -63,6 +63,8 @@ struct ClientFlags: OptionSet, BitwiseCopyable {
     static let speaksMessages = ClientFlags(rawValue: 1 << 23)
     /// The target speaks another language.
     static let translated = ClientFlags(rawValue: 1 << 24)
+    /// Asks a model of an LLM target: a page for people is no answer to it.
+    static let asksModel = ClientFlags(rawValue: 1 << 25)
 }
 
 /// One client's connection and the exchange on it. Requests of one connection are served one

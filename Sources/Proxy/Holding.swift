@@ -12,6 +12,7 @@ extension ProxyWorker {
         guard let ask = forwarding.ask(requestHead, bytes, route: route) else { return }
         var flags: ClientFlags = []
         if ask.dialect == .anthropic { flags.insert(.speaksMessages) }
+        if ask.isInference { flags.insert(.asksModel) }
         if ask.isAnnotated { flags.insert(.annotated) }
         if ask.isTranslated { flags.formUnion([.held, .translated]) }
         if onHeld != nil, ask.isInference || (inspects && carriesText(bytes)) {

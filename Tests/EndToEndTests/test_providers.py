@@ -129,6 +129,18 @@ def test_impatient_clients_and_bad_bodies(gateway, gpt, claude):
     assert gpt.chat.completions.create(model="m", messages=USER).choices[0].message.content
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_page_is_no_answer(gpt, claude, stream):
+    with pytest.raises(openai.InternalServerError) as fault:
+        gpt.with_options(max_retries=0).chat.completions.create(
+            model="html", messages=USER, stream=stream)
+    assert fault.value.status_code == 502 and fault.value.code == "upstream_malformed"
+    with pytest.raises(anthropic.InternalServerError) as fault:
+        claude.with_options(max_retries=0).messages.create(
+            model="html", messages=USER, max_tokens=9, stream=stream)
+    assert fault.value.body["error"]["code"] == "upstream_malformed"
+
+
 def test_what_a_provider_gets_of_the_client(run_gateway, origin, path):
     gateway = run_gateway(llm_settings([
         {"id": "app", "provider": "openai", "base_url": f"http://127.0.0.1:{origin.port}/base",
