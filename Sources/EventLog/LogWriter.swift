@@ -51,6 +51,9 @@ public final class LogWriter {
     /// The segment was removed under the writer's hands: nothing that it writes stays. Whoever sees
     /// this closes it, and opens the log anew.
     public internal(set) var isRemoved = false
+    /// Why the disk refused last: the `errno` of a write, and of a sync.
+    public internal(set) var writeFault: Int32 = 0
+    public internal(set) var syncFault: Int32 = 0
 
     struct Boundary {
         var offset: Int

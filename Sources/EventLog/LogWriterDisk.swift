@@ -52,8 +52,7 @@ extension LogWriter {
             let count = CLinux.write(fd, pending.baseAddress! + start, stop - start)
             if count < 0 {
                 if lastErrno == EINTR { continue }
-                failed(time)
-                return
+                return failed(time, lastErrno)
             }
             counters.add(.bytesWritten, UInt64(count))
             start += count
@@ -68,7 +67,8 @@ extension LogWriter {
     }
 
     /// A full disk, a quota, a fault of the medium: the lines stay, and are tried again.
-    private func failed(_ time: LogTime) {
+    private func failed(_ time: LogTime, _ code: Int32) {
+        writeFault = code
         counters.add(.writeFailures)
         retryAtMs = time.monotonicMs + Limits.retryMs
     }
@@ -84,6 +84,7 @@ extension LogWriter {
                 counters[.durableSequence].set(current.sequence)
             } else {
                 // The kernel may have given the pages up: what was lost, the chain will show.
+                syncFault = code
                 counters.add(.syncFailures)
                 if code == LogSyncer.removed { isRemoved = true }
                 isDirty = true
@@ -103,7 +104,7 @@ extension LogWriter {
         do throws(SystemError) {
             fd = try folder.open(next.name, O_WRONLY | O_APPEND | O_CREAT | O_EXCL)
         } catch {
-            return failed(time)
+            return failed(time, error.code)
         }
         segment = next.name
         boundary = nil

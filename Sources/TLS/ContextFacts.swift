@@ -36,6 +36,8 @@ struct ContextFacts {
 enum ContextForm {
     /// A context that speaks TLS as both sides do it here: no renegotiation (RFC 5746's repair does
     /// not make it cheap), no compression (CRIME), no early data, buffers given back when empty.
+    /// The chain is what the certificate's file holds: OpenSSL would look for more of it among the
+    /// authorities that clients are checked against, in each handshake.
     static func make(
         isServer: Bool, facts: UnsafeMutablePointer<ContextFacts>, minVersion: TLSVersion
     ) throws(TLSFault) -> OpaquePointer {
@@ -45,7 +47,7 @@ enum ContextForm {
         umbra_ctx_set_app_data(context, facts)
         let modes =
             UInt32(SSL_MODE_ENABLE_PARTIAL_WRITE) | UInt32(SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER)
-            | UInt32(SSL_MODE_RELEASE_BUFFERS)
+            | UInt32(SSL_MODE_RELEASE_BUFFERS) | UInt32(SSL_MODE_NO_AUTO_CHAIN)
         _ = umbra_ctx_set_mode(context, Int(modes))
         umbra_ctx_set_read_ahead(context, 1)
         SSL_CTX_set_info_callback(context, countSteps)

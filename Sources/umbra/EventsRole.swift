@@ -111,10 +111,12 @@ enum EventsRole {
             process[.heartbeatMs].set(Instant.now().milliseconds)
             let now = (counters.value(.writeFailures), counters.value(.syncFailures))
             if now.0 != failures.write {
-                Console.log(.error, "event log: cannot write: the disk is full, or fails")
+                let fault = SystemError.text(writer.writeFault)
+                Console.log(.error, "event log: cannot write: \(fault)")
             }
             if now.1 != failures.sync {
-                Console.log(.error, "event log: the disk does not sync")
+                let fault = SystemError.text(writer.syncFault)
+                Console.log(.error, "event log: the disk does not sync: \(fault)")
             }
             failures = now
             GatewayLog.tick()

@@ -15,7 +15,7 @@ import Testing
         rig.pass(ms: AdminLimits.headTimeoutMs - 1)
         #expect(!client.isClosed(rig))
         rig.pass(ms: 1)
-        #expect(client.isClosed(rig))
+        #expect(client.closes(rig))
         #expect(rig.server.connectionCount == 0)
     }
 
@@ -49,7 +49,7 @@ import Testing
             #expect(!client.isClosed(rig))
         }
         rig.pass(ms: 1)
-        #expect(client.isClosed(rig))
+        #expect(client.closes(rig))
     }
 
     /// A head that begins late has its whole time, and no more.
@@ -134,7 +134,7 @@ import Testing
         // However young they are: who holds them all keeps nobody out.
         #expect(try rig.get("/healthz").status == 200)
         #expect(rig.server.connectionCount <= AdminLimits.connectionsMax)
-        #expect(held[0].isClosed(rig))
+        #expect(held[0].closes(rig))
         #expect(!held[1].isClosed(rig))
         held[1].send(Self.request)
         #expect(try Reply(held[1].receive(rig)).status == 200)

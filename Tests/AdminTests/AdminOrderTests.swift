@@ -144,7 +144,7 @@ import Testing
             let other = rig.connect()
             other.send(Array(request[..<cut]))
             shutdown(other.fd, Int32(SHUT_WR))
-            #expect(other.isClosed(rig) && rig.desk.nextOrder() == nil)
+            #expect(other.closes(rig) && rig.desk.nextOrder() == nil)
         }
     }
 

@@ -141,6 +141,16 @@ final class AdminClient {
         return String(decoding: bytes, as: UTF8.self)
     }
 
+    /// Whether the server closes its side: the kernel may take its time to tell either of it.
+    func closes(_ rig: AdminRig) -> Bool {
+        let end = Instant.now().adding(ms: 2_000)
+        while !isClosed(rig), Instant.now() < end {
+            var entry = pollfd(fd: fd, events: Int16(POLLIN), revents: 0)
+            poll(&entry, 1, 1)
+        }
+        return hasEnded
+    }
+
     /// Whether the server has closed its side.
     func isClosed(_ rig: AdminRig) -> Bool {
         rig.turn()

@@ -111,7 +111,7 @@ import Testing
             let other = rig.connect()
             other.send(Array(request[..<cut]))
             shutdown(other.fd, Int32(SHUT_WR))
-            #expect(other.isClosed(rig))
+            #expect(other.closes(rig))
         }
         rig.turn()
         #expect(rig.server.connectionCount <= 1)

@@ -181,6 +181,14 @@ def test_where_a_certificate_is_required(run_gateway, origin, path, version):
         r"CN=alice\, the first,O=Umbra"] * 2
 
 
+def test_the_chain_is_what_the_file_holds(run_gateway, origin):
+    """And not what else can be found among the authorities of clients."""
+    gateway = run_gateway(settings(origin, listen=[listener(
+        **pair("site"), client_certificates={"ca": file("ca.pem"), "mode": "optional"})]))
+    sent = s_client(gateway.port, "-showcerts").count("-----BEGIN CERTIFICATE-----")
+    assert sent == (certificates() / "site.pem").read_text().count("-----BEGIN CERTIFICATE-----")
+
+
 # MARK: Settings
 
 def test_min_version_and_ciphers(run_gateway, origin, path):
