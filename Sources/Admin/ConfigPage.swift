@@ -1,6 +1,7 @@
 import CoreLoop
 import EventLog
 import Mirror
+import Providers
 import Proxy
 import TLS
 import Upstream
@@ -202,6 +203,7 @@ struct ConfigPage {
             ),
             ("annotate_provider", target.provider.map { .flag($0.annotates) } ?? .null),
             ("max_tokens", target.provider.map { Self.count($0.maxTokens) } ?? .null),
+            ("tags", Self.tags(target.tags)),
             ("endpoints", .list(endpoints)), ("tls", target.tls.map { tls($0) } ?? .null),
             ("balance", balance(target.balance)), ("health", health(target.health)),
             ("panic_threshold", .number(target.panicThreshold)),
@@ -222,6 +224,13 @@ struct ConfigPage {
             ("ca", .optional(tls.ca)), ("server_name", .optional(tls.serverName)),
             ("certificate", .optional(tls.certificate)), ("key", .optional(tls.key)),
             ("insecure_skip_verify", .flag(tls.skipsVerification)),
+        ])
+    }
+
+    private static func tags(_ tags: PinnedTags) -> JSONText {
+        func text(_ tag: String) -> JSONText { tag.isEmpty ? .null : .text(tag) }
+        return .object([
+            ("model_rev", text(tags.modelRevision)), ("index_hash", text(tags.indexHash)),
         ])
     }
 
@@ -335,6 +344,7 @@ struct ConfigPage {
                 .object(
                     shadow.mappedModels.map { ($0, .text(shadow.modelMapping[$0] ?? "")) })
             ),
+            ("tags", Self.tags(shadow.tags)),
             ("log_shadow_response", .flag(shadow.logsResponse)),
             (
                 "limits",

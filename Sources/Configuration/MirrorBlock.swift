@@ -1,5 +1,6 @@
 import EventLog
 import Mirror
+import Providers
 import Proxy
 import Upstream
 
@@ -198,6 +199,7 @@ struct MirrorBlock {
         }
         var settings = settings
         settings.targetID = id
+        settings.tags = settings.tags.laid(over: targets.settings[index].tags)
         settings.target = index
         if settings.timeoutMs == 0 {
             settings.timeoutMs =
@@ -215,6 +217,7 @@ struct MirrorBlock {
         section.read("max_answer_bytes", into: &settings.answerBytesMax)
         section.read("cancel_with_client", into: &settings.cancelsWithClient)
         readModels(section, into: &settings, findings)
+        settings.tags.read(section)
         section.read("log_shadow_response", into: &settings.logsResponse)
         if section.has("log_mirror_response") {
             if section.has("log_shadow_response") {

@@ -181,6 +181,15 @@ extension Schema {
                 "What a translated request asks for where the client's sets no bound, and the target's "
                     + "API asks for one."),
             SchemaKey(
+                "providers.targets[].tags", .mapping, "–", "{model_rev: 2026-11, index_hash: 8c1f}",
+                "What events say of the target's answers where these do not."),
+            SchemaKey(
+                "providers.targets[].tags.model_rev", .text("a revision"), "–", "2026-11",
+                "The revision of its model."),
+            SchemaKey(
+                "providers.targets[].tags.index_hash", .text("a hash or name"), "–", "8c1f",
+                "The index that it reads."),
+            SchemaKey(
                 "providers.traffic_mirror", .mapping, "–", "{primary: app, shadow: app}",
                 "Another place for the block traffic_mirror."),
         ] + targetTLS
@@ -294,6 +303,16 @@ extension Schema {
             "[latency, token_count, content_similarity]", "[latency]",
             "What events compare.", scope: .block),
         SchemaKey(
+            "traffic_mirror.tags", .mapping, "–", "{model_rev: 2026-12-rc1}",
+            "What events say of the shadow's answers where these do not, laid over its target's.",
+            scope: .shadow),
+        SchemaKey(
+            "traffic_mirror.tags.model_rev", .text("a revision"), "–", "2026-12-rc1",
+            "The revision of its model.", scope: .shadow),
+        SchemaKey(
+            "traffic_mirror.tags.index_hash", .text("a hash or name"), "–", "8c1f",
+            "The index that it reads.", scope: .shadow),
+        SchemaKey(
             "traffic_mirror.capture_bytes", .size(0...ShadowSettings.captureBytesDefault), "1MiB",
             "256KiB",
             "Bytes of a request and of each answer that are kept to be compared.", scope: .block),
@@ -406,7 +425,6 @@ extension Schema {
 
     /// The keys that later versions act on.
     public static let later: [LaterKey] = [
-        LaterKey("traffic_mirror.tags", "pinned tags"),
-        LaterKey("traffic_mirror.safety.tools", "the check of tool calls"),
+        LaterKey("traffic_mirror.safety.tools", "the check of tool calls")
     ]
 }

@@ -1,3 +1,4 @@
+import Providers
 import Proxy
 import Upstream
 
@@ -80,6 +81,7 @@ struct TargetBlock {
             }
         }
         upstream.read(into: &target)
+        target.tags.read(section)
         target.provider = ProviderBlock.read(section, kind: kind, &files, findings)
         if let tls = TLSBlock.target(section, &target, findings) { files += tls }
         if let id { indices[id] = settings.count }
@@ -130,4 +132,13 @@ struct TargetBlock {
 func listed(_ names: [String], max: Int = 12) -> String {
     let shown = names.prefix(max).map { quoted($0) }.joined(separator: ", ")
     return names.count > max ? "\(shown) and \(names.count - max) more" : shown
+}
+
+extension PinnedTags {
+    /// Lays `tags` of a section over these.
+    mutating func read(_ section: Section) {
+        guard let tags = section.section("tags") else { return }
+        if let (text, _) = tags.text("model_rev") { modelRevision = text }
+        if let (text, _) = tags.text("index_hash") { indexHash = text }
+    }
 }

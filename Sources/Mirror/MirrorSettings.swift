@@ -57,6 +57,8 @@ public struct ShadowSettings: Sendable, Equatable {
     public var modelDialect: Dialect?
     /// The keys of the mapping in the document's order, for whoever shows it.
     public var mappedModels: [String] = []
+    /// What events say of its answers where these do not; with the target's own laid under it.
+    public var tags = PinnedTags()
     /// `log_shadow_response`: its answers' texts stand in the events.
     public var logsResponse = false
     /// `capture_bytes`: bytes of one answer that are kept to be compared.

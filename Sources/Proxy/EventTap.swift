@@ -3,6 +3,7 @@ public import EventLog
 import HTTP
 import Mirror
 import Policy
+public import Providers
 import Upstream
 import Verdict
 
@@ -18,6 +19,9 @@ public final class EventTap {
         public var targets: [String]
         /// Of each shadow: its target's id.
         public var shadows: [String]
+        /// What their answers are pinned to: of each route's target, and of each shadow.
+        public var tags: [PinnedTags]
+        public var shadowTags: [PinnedTags]
         public var configVersion: String
         /// What is said of requests to LLM targets: whether the primary's texts and, by shadow, the
         /// copies' are stored, and what is compared.
@@ -37,6 +41,8 @@ public final class EventTap {
             routes = settings.routes.map(\.name)
             targets = settings.routes.map { settings.targets[$0.target].id }
             shadows = settings.shadows.map(\.targetID)
+            tags = settings.routes.map { settings.targets[$0.target].tags }
+            shadowTags = settings.shadows.map(\.tags)
             self.configVersion = configVersion
             logsPrimary = settings.logsPrimaryResponse
             logsShadow = settings.shadows.map(\.logsResponse)
@@ -99,6 +105,7 @@ public final class EventTap {
         primary.httpStatus = Int(record.status)
         primary.requestBytes = Int(clamping: record.requestBytes)
         primary.answerBytes = Int(clamping: record.answerBytes)
+        primary.pin(names.tags[route])
         let isRefused = record.status >= 500 || !record.isWhole
         var event = DecisionEvent(
             id: UUIDv7.make(milliseconds: record.wallMs, random.next(), random.next()),
@@ -122,6 +129,7 @@ public final class EventTap {
             status: Self.status(CopyResult(rawValue: Int(outcome.code)), Int(outcome.status)))
         shadow.httpStatus = Int(outcome.status)
         shadow.requestBytes = primary.requestBytes
+        shadow.pin(names.shadowTags[Int(copy.shadow)])
         event.shadow = shadow
         event.comparison = DecisionEvent.Comparison()
         return event
@@ -142,6 +150,7 @@ public final class EventTap {
         bones.httpStatus = Int(record.status)
         bones.requestBytes = Int(clamping: record.requestBytes)
         bones.answerBytes = Int(clamping: record.answerBytes)
+        bones.tags = names.tags[route]
         bones.logsResponse = names.logsPrimary
         bones.metrics = names.metrics
         if isUnauthorized(record) { (bones.verdict, bones.reasonCode) = (.block, "unauthorized") }
@@ -151,6 +160,7 @@ public final class EventTap {
             let outcome = copy.outcome
             var part = Skeleton.Copy(
                 shadow: UInt16(copy.shadow), provider: names.shadows[Int(copy.shadow)])
+            part.tags = names.shadowTags[Int(copy.shadow)]
             part.logsResponse = names.logsShadow[Int(copy.shadow)]
             if outcome.wasSent == 0 {
                 part.dropReason =

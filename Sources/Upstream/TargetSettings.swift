@@ -1,4 +1,5 @@
 public import CoreLoop
+public import Providers
 public import TLS
 
 /// One service that requests can be sent to: an entry of `providers.targets`. It has one or several
@@ -15,6 +16,8 @@ public struct TargetSettings: Sendable, Equatable {
     public var tls: ClientTLSSettings?
     /// Whose API it speaks; nil for a plain HTTP service.
     public var provider: ProviderSettings?
+    /// What events say of its answers where these do not.
+    public var tags = PinnedTags()
     /// Who gets the next request.
     public var balance = BalancePolicy.roundRobin
     /// Active checks; nil is none.

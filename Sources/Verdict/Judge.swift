@@ -177,6 +177,7 @@ public final class Judge: EventSource {
         primary.requestBytes = skeleton.requestBytes
         primary.answerBytes = skeleton.answerBytes
         reading?.fill(&primary, isInference: call != nil)
+        primary.pin(skeleton.tags)
         if skeleton.logsResponse { primary.response = reading?.comparedText.map(stored) }
         var event = DecisionEvent(
             id: UUIDv7.make(milliseconds: skeleton.timestampMs, random.next(), random.next()),
@@ -225,6 +226,7 @@ public final class Judge: EventSource {
         shadow.httpStatus = copy.httpStatus
         shadow.answerBytes = reading?.answerBytes
         reading?.fill(&shadow, isInference: call != nil)
+        shadow.pin(copy.tags)
         if copy.logsResponse { shadow.response = reading?.comparedText.map(stored) }
         event.shadowID = copy.shadowID
         event.translationLoss = reading?.losses ?? []

@@ -1,4 +1,5 @@
 public import EventLog
+public import Providers
 
 /// What a worker's log knows of one request to an LLM target once it and its copies have ended: the
 /// bones of its events. The judge adds what the captures say.
@@ -24,6 +25,8 @@ public struct Skeleton: Equatable, Sendable {
         public var latencyUs = 0
         /// `log_shadow_response`.
         public var logsResponse = false
+        /// What its answer is pinned to.
+        public var tags = PinnedTags()
 
         /// A copy for the shadow `shadow`, whose target is `provider`.
         public init(shadow: UInt16, provider: String) {
@@ -65,6 +68,8 @@ public struct Skeleton: Equatable, Sendable {
     public var answerBytes = 0
     /// `log_primary_response`.
     public var logsResponse = false
+    /// What the primary's answer is pinned to.
+    public var tags = PinnedTags()
     /// `compare_metrics`.
     public var metrics = CompareMetrics.all
     /// One for each shadow that the request was chosen for.
@@ -102,6 +107,7 @@ public struct Skeleton: Equatable, Sendable {
         }
         writer.put(UInt8(status.rawValue))
         writer.put(UInt8(logsResponse ? 1 : 0))
+        writer.put(tags)
         writer.put(metrics.rawValue)
         writer.put(UInt8(min(copies.count, VerdictLimits.copiesMax)))
         for copy in copies.prefix(VerdictLimits.copiesMax) {
@@ -113,6 +119,7 @@ public struct Skeleton: Equatable, Sendable {
             writer.put(UInt64(clamping: copy.httpStatus))
             writer.put(UInt64(clamping: copy.latencyUs))
             writer.put(UInt8(copy.logsResponse ? 1 : 0))
+            writer.put(copy.tags)
         }
         return writer.bytes
     }
@@ -144,6 +151,7 @@ public struct Skeleton: Equatable, Sendable {
         guard let status = reader.status() else { return nil }
         self.status = status
         logsResponse = reader.byte() == 1
+        tags = reader.tags()
         metrics = CompareMetrics(rawValue: reader.byte() ?? 0)
         let count = Int(reader.byte() ?? 0)
         guard count <= VerdictLimits.copiesMax else { return nil }
@@ -157,6 +165,7 @@ public struct Skeleton: Equatable, Sendable {
             copy.httpStatus = reader.number()
             copy.latencyUs = reader.number()
             copy.logsResponse = reader.byte() == 1
+            copy.tags = reader.tags()
             copies.append(copy)
         }
         guard reader.isAtEnd else { return nil }
@@ -173,6 +182,11 @@ private struct ByteWriter {
 
     mutating func put(_ word: UInt64) {
         withUnsafeBytes(of: word) { bytes.append(contentsOf: $0) }
+    }
+
+    mutating func put(_ tags: PinnedTags) {
+        put(tags.modelRevision)
+        put(tags.indexHash)
     }
 
     mutating func put(_ text: String) {
@@ -193,6 +207,13 @@ private struct ByteReader {
 
     /// Whether everything was there, and nothing is left.
     var isAtEnd: Bool { !isShort && place == bytes.count }
+
+    mutating func tags() -> PinnedTags {
+        var tags = PinnedTags()
+        tags.modelRevision = text()
+        tags.indexHash = text()
+        return tags
+    }
 
     mutating func byte() -> UInt8? {
         guard place < bytes.count else {
@@ -232,5 +253,13 @@ private struct ByteReader {
 
     mutating func status() -> DecisionEvent.SideStatus? {
         byte().flatMap { DecisionEvent.SideStatus(rawValue: Int($0)) }
+    }
+}
+
+extension DecisionEvent.Side {
+    /// Says what the answer is pinned to, where the answer itself did not.
+    public mutating func pin(_ tags: PinnedTags) {
+        modelRevision = modelRevision ?? SideReading.word(tags.modelRevision)
+        indexHash = indexHash ?? SideReading.word(tags.indexHash)
     }
 }

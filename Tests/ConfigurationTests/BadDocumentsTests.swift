@@ -651,8 +651,8 @@ struct Fault: Sendable, CustomTestStringConvertible {
             "{shadow: next, log_shadow_response: true, log_mirror_response: true}", .conflict,
             "traffic_mirror.log_mirror_response", 5, "another name for log_shadow_response"),
         Fault(
-            "{shadow: next, tags: {}}", .notYetSupported, "traffic_mirror.tags", 5,
-            "not yet supported"),
+            "{shadow: next, tags: {model: x}}", .unknownKey, "traffic_mirror.tags.model", 5,
+            "model_rev"),
         Fault(
             "{shadow: next, safety: {tools: forbid}}", .notYetSupported,
             "traffic_mirror.safety.tools", 5, "not yet supported"),

@@ -2,6 +2,7 @@ import Configuration
 import CoreLoop
 import EventLog
 import Mirror
+import Providers
 import Proxy
 import Testing
 import Upstream
@@ -175,7 +176,7 @@ import Upstream
                 traffic_mirror:
                   {enabled: false, primary: app, shadow: next, async: true, sample_rate: 10%,
                    sample_by: header:X-User-Id, timeout_ms: 2s, max_body_bytes: 64KiB,
-                   max_answer_bytes: 1MiB,
+                   max_answer_bytes: 1MiB, cancel_with_client: true, tags: {model_rev: r2},
                    limits: {qps: 0.5, in_flight: 7},
                    safety: {methods: [get, POST], strip_fields: [X-A], allow_fields: [Cookie],
                             strip_query: [Sid]},
@@ -186,6 +187,8 @@ import Upstream
         shadow.inFlightMax = 7
         shadow.timeoutMs = 2_000
         shadow.answerBytesMax = 1 << 20
+        shadow.cancelsWithClient = true
+        shadow.tags.modelRevision = "r2"
         shadow.stripFields = ["x-a"]
         shadow.allowFields = ["cookie"]
         shadow.stripQuery = ["sid"]
@@ -248,6 +251,24 @@ import Upstream
             read.routes.map(\.name) == [
                 "route-1", "route-2", "route-3", "route-4", "route-5", "default",
             ])
+    }
+
+    /// What the block pins lies over what the target does, key by key.
+    @Test func tagsAreLaidOverTheTargets() throws {
+        let read = try settings(
+            """
+            version: 1
+            providers:
+              targets:
+                - {id: app, base_url: "http://127.0.0.1:9001", tags: {index_hash: i1}}
+                - {id: next, base_url: "http://127.0.0.1:9002",
+                   tags: {model_rev: r1, index_hash: i2}}
+            traffic_mirror: {shadow: next, tags: {model_rev: r2}}
+            """)
+        #expect(read.targets.map(\.tags.indexHash) == ["i1", "i2"])
+        #expect(read.targets.map(\.tags.modelRevision) == ["", "r1"])
+        #expect(read.shadows[0].tags.modelRevision == "r2")
+        #expect(read.shadows[0].tags.indexHash == "i2")
     }
 
     @Test func primaryIsTheDefaultRoutesTarget() throws {

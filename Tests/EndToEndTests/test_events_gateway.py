@@ -47,6 +47,18 @@ def test_an_event_for_each_copy(logging, origin, shadow, folder, path):
     assert verify(folder)["valid"] and not verify(folder)["notes"]
 
 
+def test_what_answers_do_not_say_is_pinned(run_gateway, origin, shadow, folder, path):
+    config = settings(origin, shadow, event_log={"directory": str(folder), "sync": "50ms"})
+    config["providers"]["targets"][0]["tags"] = {"model_rev": "r1", "index_hash": "i1"}
+    config["providers"]["targets"][1]["tags"] = {"index_hash": "i2"}
+    config["traffic_mirror"]["tags"] = {"model_rev": "r2"}
+    gateway = run_gateway(config)
+    gateway.ask(path)
+    event = wait_events(folder, 1)[0]
+    assert (event["model_rev"], event["index_hash"]) == ("r1", "i1")
+    assert (event["shadow"]["model_rev"], event["shadow"]["index_hash"]) == ("r2", "i2")
+
+
 @pytest.mark.parametrize("whole", [True, False], ids=["the folder", "a segment"])
 def test_a_log_that_is_removed_is_begun_anew(logging, folder, path, whole):
     logging.ask(path, fields=[("X-Request-Id", "before")])

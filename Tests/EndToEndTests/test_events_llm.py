@@ -161,7 +161,8 @@ def test_errors_and_answers_that_are_none(start, folder):
                                                     extra_headers=named(f"stream-{model}")))
     assert one(folder, "error-429")["retry_after"] >= 1
     for model, status, reason in (("error-429", 429, "ok"), ("error-400", 400, "ok"),
-                                  ("error-500", 500, "upstream_error"), ("html", 200, "ok")):
+                                  ("error-500", 500, "upstream_error"),
+                                  ("html", 502, "upstream_error")):
         event = one(folder, model)
         assert (event["http_status"], event["reason_code"], event["model"]) == (status, reason, model)
         assert "usage" not in event

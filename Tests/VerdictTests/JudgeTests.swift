@@ -157,6 +157,24 @@ final class Bench {
         for secret in ["Hi there", "one two"] { #expect(!"\(event)".contains(secret)) }
     }
 
+    /// What the answers say goes first; what they do not say is as the configuration pins it.
+    @Test func tagsStandInForWhatAnswersDoNotSay() throws {
+        let bench = try Bench()
+        bench.push(
+            Self.head(.primary), [.request: Self.ask, .answer: Self.chat("one two three")])
+        var bones = Self.bones()
+        bones.tags.modelRevision = "pinned"
+        bones.tags.indexHash = "i1"
+        bones.copies[0].tags.modelRevision = "r2"
+        bones.copies[0].tags.indexHash = String(repeating: "x", count: 10_000)
+        let event = try bench.events(bones)[0]
+        #expect(event["model_rev"] as? String == "fp_1")
+        #expect(event["index_hash"] as? String == "i1")
+        let shadow = try #require(event["shadow"] as? [String: Any])
+        #expect(shadow["model_rev"] as? String == "r2")
+        #expect((shadow["index_hash"] as? String)?.utf8.count == VerdictLimits.wordBytesMax)
+    }
+
     @Test func textsAreStoredWhereTheConfigurationSaysSo() throws {
         for (primary, shadow) in [(true, false), (false, true), (true, true)] {
             let bench = try Bench()

@@ -1,5 +1,6 @@
 import CoreLoop
 import EventLog
+import Providers
 import Testing
 
 @testable import Verdict
@@ -22,6 +23,7 @@ import Testing
         bones.requestBytes = 120
         bones.answerBytes = 2_345
         bones.logsResponse = true
+        bones.tags.modelRevision = "r1"
         bones.metrics = [.latency, .contentSimilarity]
         var sent = Skeleton.Copy(shadow: 3, provider: "anthropic")
         sent.shadowID = "0192-x"
@@ -29,6 +31,7 @@ import Testing
         sent.httpStatus = 503
         sent.latencyUs = 99
         sent.logsResponse = true
+        sent.tags.indexHash = "i2"
         var dropped = Skeleton.Copy(shadow: 4, provider: "vllm")
         dropped.dropReason = "qps_cap"
         bones.copies = [sent, dropped]
