@@ -358,6 +358,7 @@ struct ConfigPage {
                     ("strip_fields", Self.texts(shadow.stripFields)),
                     ("allow_fields", Self.texts(shadow.allowFields)),
                     ("strip_query", Self.texts(shadow.stripQuery)),
+                    ("tools", .text(shadow.tools.rawValue)),
                 ])
             ),
             (

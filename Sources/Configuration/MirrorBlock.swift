@@ -238,6 +238,7 @@ struct MirrorBlock {
             if let names = NameList.fields(safety, "allow_fields", findings) {
                 settings.allowFields = names
             }
+            if let word = safety.choice("tools") { settings.tools = ToolSafety(rawValue: word)! }
             if let names = NameList.queryMembers(safety, "strip_query", findings) {
                 settings.stripQuery = names
             }

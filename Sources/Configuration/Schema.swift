@@ -106,20 +106,6 @@ public struct SchemaKey: Sendable {
     }
 }
 
-/// A key that belongs to later work: written, it is an error, so that nothing looks configured that
-/// does not act.
-public struct LaterKey: Sendable {
-    /// As in `SchemaKey.path`.
-    public let path: String
-    /// The part of the work that it waits for.
-    public let what: String
-
-    init(_ path: String, _ what: String) {
-        self.path = path
-        self.what = what
-    }
-}
-
 /// Every key of the document. The reader looks its keys up here, lint reports what is not here, and
 /// the tables of `docs/configuration.md` are written from here.
 public enum Schema {
@@ -152,18 +138,6 @@ public enum Schema {
             children[parent(of: key.path), default: []].append(key.name)
         }
         return children
-    }()
-
-    static let laterByPath: [String: String] = {
-        var all: [String: String] = [:]
-        for key in later {
-            all[key.path] = key.what
-            guard key.path.hasPrefix("traffic_mirror.") else { continue }
-            for overlay in overlays {
-                all[overlay.prefix + key.path.dropFirst("traffic_mirror".count)] = key.what
-            }
-        }
-        return all
     }()
 
     static func parent(of path: String) -> String {

@@ -361,6 +361,11 @@ extension Schema {
             "Members of the query whose values are left out, besides the built-in ones.",
             scope: .shadow),
         SchemaKey(
+            "traffic_mirror.safety.tools", .choice(["client", "none", "all"]), "client", "none",
+            "Which requests that ask a model are copied to an LLM shadow: those whose tools the client "
+                + "runs, those without tools, or all, with what the provider runs itself.",
+            scope: .shadow),
+        SchemaKey(
             "traffic_mirror.breaker", .mapping, "–", "{failures: 3}",
             "When a failing shadow is left alone.", scope: .shadow),
         SchemaKey(
@@ -421,10 +426,5 @@ extension Schema {
         SchemaKey(
             "event_log.immutable", .boolean, "true", "false",
             "Closed segments become read-only, and fewer retention_days do not shorten theirs."),
-    ]
-
-    /// The keys that later versions act on.
-    public static let later: [LaterKey] = [
-        LaterKey("traffic_mirror.safety.tools", "the check of tool calls")
     ]
 }

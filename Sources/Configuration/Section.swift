@@ -69,12 +69,6 @@ struct Section {
     private func unknown(_ entry: YAMLEntry, _ names: [String]) {
         let place = Place(join(entry.key), line: entry.line, column: entry.column)
         let schemaPath = schemaJoin(entry.key)
-        if let what = Schema.laterByPath[schemaPath] {
-            findings.add(
-                .notYetSupported, place, "not yet supported by this version: \(what)",
-                "leave the key out")
-            return
-        }
         if let overlay = Schema.overlays.first(where: { schemaPath.hasPrefix($0.prefix + ".") }) {
             let rest = schemaPath.dropFirst(overlay.prefix.count)
             if let key = Schema.byPath["traffic_mirror" + rest], let scope = key.scope {
@@ -91,13 +85,7 @@ struct Section {
     }
 
     private func meant(_ key: String, _ names: [String]) -> String? {
-        let laterNames = Schema.laterByPath.keys.filter { Schema.parent(of: $0) == schemaPath }.map
-        {
-            String($0.dropFirst(schemaPath.isEmpty ? 0 : schemaPath.count + 1))
-        }
-        if let name = NearestName.of(key, in: names + laterNames.sorted()) {
-            return "did you mean \(name)?"
-        }
+        if let name = NearestName.of(key, in: names) { return "did you mean \(name)?" }
         let block = String(schemaPath.prefix { $0 != "." && $0 != "[" })
         if let path = Schema.elsewhere(key, block: block) { return "did you mean \(path)?" }
         // `audit-logger` at the top level: where it belongs is elsewhere in the document.

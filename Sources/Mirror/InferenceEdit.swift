@@ -26,20 +26,28 @@ final class InferenceEdit {
     private let models: [String: String]
     private let modelDialect: Dialect?
     private let maxTokens: Int
+    private let tools: ToolSafety
+    /// Names that change what a request asks for, or does: each may stand once.
+    private static let telling = [
+        "model", "stream", "messages", "tools", "functions", "type", "mcp_servers", "container",
+        "conversation", "web_search_options",
+    ]
 
     init(_ provider: ProviderSettings, _ settings: ShadowSettings) {
         dialect = provider.dialect
         models = settings.modelMapping
         modelDialect = settings.modelDialect
         maxTokens = provider.maxTokens
+        tools = settings.tools
     }
 
     /// Reads a body and says what is sent. What can be read in two ways is not sent.
     func edit(_ inference: Inference, body: [UInt8]) -> Outcome {
         guard let document = try? JSONDocument(body, valuesMax: ShadowLimits.bodyValuesMax),
             document.root.kind == .object,
-            !document.repeatedNames.contains(where: ["model", "stream", "messages"].contains)
+            !document.repeatedNames.contains(where: Self.telling.contains)
         else { return .dropped(.untranslatable) }
+        guard admits(inference, document.root) else { return .dropped(.sideEffects) }
         let model = document.root["model"]?.string
         let mapped = model.flatMap { models[$0] }
         // Under another provider's name it would be refused, or be quite another model.
@@ -53,6 +61,16 @@ final class InferenceEdit {
         }
         guard inference.counterpart != nil, let model else { return .dropped(.untranslatable) }
         return translate(inference, document, model: mapped ?? model)
+    }
+
+    /// Whether a copy can do no more than it may. A translation carries over clients' tools alone.
+    private func admits(_ inference: Inference, _ root: JSONValue) -> Bool {
+        switch tools {
+        case .all: true
+        case .client:
+            inference.dialect != dialect || RequestEffects(root, of: inference) != .provider
+        case .none: RequestEffects(root, of: inference) == .none
+        }
     }
 
     private func translate(

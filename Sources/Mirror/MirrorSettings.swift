@@ -9,6 +9,16 @@ public enum SampleKey: Sendable, Equatable {
     case header(String)
 }
 
+/// Which requests that ask a model are copied, by what they could do (`safety.tools`).
+public enum ToolSafety: String, Sendable, CaseIterable {
+    /// Those that bring no tools.
+    case none
+    /// Those, and such whose tools the client runs: nobody runs what the shadow calls.
+    case client
+    /// All.
+    case all
+}
+
 /// One shadow of one primary: everything that holds for all routes. An entry of `traffic_mirror`.
 public struct ShadowSettings: Sendable, Equatable {
     /// What holds where the configuration says nothing: copies at the shadow at one time,
@@ -43,6 +53,8 @@ public struct ShadowSettings: Sendable, Equatable {
     /// Names of query members whose values are removed from the copy's target besides the built-in
     /// ones, lower case.
     public var stripQuery: [String] = []
+    /// What copies that ask a model may bring along.
+    public var tools = ToolSafety.client
     /// Consecutive failures that open the breaker, and how long it stays open at first and at most,
     /// milliseconds.
     public var breakerFailures = 5

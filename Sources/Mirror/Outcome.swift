@@ -39,6 +39,8 @@ public enum DropReason: Int, CaseIterable, Sendable {
     case unmappedModel
     /// The body is no request that can be read, or none that the shadow's API has a form for.
     case untranslatable
+    /// It could do something besides being answered, which `safety.tools` does not allow.
+    case sideEffects
     /// The bodies that the shadow process holds for other copies leave no room for this one's.
     case memoryLimit
 
@@ -64,6 +66,7 @@ public enum DropReason: Int, CaseIterable, Sendable {
         case .switchedOff: "switched_off"
         case .unmappedModel: "unmapped_model"
         case .untranslatable: "untranslatable"
+        case .sideEffects: "side_effects"
         case .memoryLimit: "memory_limit"
         }
     }

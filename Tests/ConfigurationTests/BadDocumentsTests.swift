@@ -654,33 +654,10 @@ struct Fault: Sendable, CustomTestStringConvertible {
             "{shadow: next, tags: {model: x}}", .unknownKey, "traffic_mirror.tags.model", 5,
             "model_rev"),
         Fault(
-            "{shadow: next, safety: {tools: forbid}}", .notYetSupported,
-            "traffic_mirror.safety.tools", 5, "not yet supported"),
+            "{shadow: next, safety: {tools: forbid}}", .wrongType,
+            "traffic_mirror.safety.tools", 5, "client"),
     ])
     func mirror(_ fault: Fault) { expect(fault, targets + "traffic_mirror: " + fault.text + "\n") }
-
-    @Test(arguments: Schema.later)
-    func laterKeysAreErrorsAndNamed(_ key: LaterKey) {
-        let name = String(
-            key.path[
-                (key.path.lastIndex(of: ".").map { key.path.index(after: $0) }
-                    ?? key.path.startIndex)...])
-        let text =
-            if key.path.hasPrefix("listen[]") {
-                targets + "listen: [{address: 127.0.0.1:1, \(name): x}]"
-            } else if key.path.hasPrefix("providers.targets[]") {
-                "providers: {targets: [{id: a, base_url: http://a, \(name): x}]}"
-            } else if key.path.hasPrefix("providers.") {
-                "providers: {targets: [{id: a, base_url: http://a}], \(name): x}"
-            } else if key.path.hasPrefix("traffic_mirror.safety.") {
-                targets + "traffic_mirror: {shadow: next, safety: {\(name): x}}"
-            } else if key.path.hasPrefix("traffic_mirror.") {
-                targets + "traffic_mirror: {shadow: next, \(name): x}"
-            } else { targets + "\(name): x" }
-        let result = lint(text)
-        #expect(result.errors.map(\.code) == [.notYetSupported], "\(LintReport.text(result))")
-        #expect(result.errors.map { $0.path.replacing("[0]", with: "[]") } == [key.path])
-    }
 
     // MARK: All at once
 

@@ -191,10 +191,6 @@ func exampleFiles() -> [String] {
             return ["| Code | Means |", "|---|---|"]
                 + DiagnosticCode.allCases.map { "| \($0.rawValue) | \($0.meaning) |" }
         }
-        if name == "later" {
-            return ["| Key | Waits for |", "|---|---|"]
-                + Schema.later.map { "| `\($0.path)` | \($0.what) |" }
-        }
         let keys = Schema.keys.filter { key in
             let block = String(key.path.prefix { $0 != "." && $0 != "[" })
             return Self.blocks.contains(block) ? block == name : name == "general"
@@ -243,7 +239,7 @@ func exampleFiles() -> [String] {
         let path = root + "/docs/configuration.md"
         let page = try String(contentsOfFile: path, encoding: .utf8)
         let renewed = renewed(page)
-        #expect(renewed.tables.sorted() == (Self.blocks + ["codes", "later"]).sorted())
+        #expect(renewed.tables.sorted() == (Self.blocks + ["codes"]).sorted())
         if ProcessInfo.processInfo.environment["UMBRA_WRITE_DOCS"] == "1" {
             try renewed.page.write(toFile: path, atomically: true, encoding: .utf8)
         } else {

@@ -19,7 +19,8 @@ NAMES = ["umbra_requests_total", "umbra_mirror_eligible_total", "umbra_mirror_sa
 REASONS = {"body_too_large", "loan_limit", "queue_full", "in_flight_limit", "qps_cap",
            "breaker_open", "cool_down", "connect_failed", "tls_failed", "client_aborted",
            "shadow_down", "shadow_restarted", "worker_restarted", "capture_limit", "invalid_copy", "stale",
-           "switched_off", "unmapped_model", "untranslatable", "memory_limit"}
+           "switched_off", "unmapped_model", "untranslatable", "side_effects",
+           "memory_limit"}
 
 
 @pytest.mark.parametrize("page", ["/healthz", "/readyz", "/metrics", "/status"])

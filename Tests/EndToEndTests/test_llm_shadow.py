@@ -173,6 +173,23 @@ def test_what_cannot_be_sent_is_counted(run_gateway, mocks):
     assert found.dropped() == {"unmapped_model": 1, "untranslatable": 4}
 
 
+@pytest.mark.parametrize("tools, sent", [(None, 1), ("none", 0), ("all", 2)])
+def test_what_a_provider_would_run_itself_is_not_asked_for_twice(run_gateway, mocks, tools, sent):
+    """The same API on both sides: a client's function, and a server that the provider would call."""
+    config = llm(mocks[0], mocks[0], {})
+    config["providers"]["targets"][1] |= {"provider": "openai", "secret_key_ref": {"env": "E2E_KEY_GPT"}}
+    if tools:
+        config["traffic_mirror"]["safety"] = {"tools": tools}
+    gateway = run_gateway(config, environment=KEYS)
+    mcp = {"type": "mcp", "server_label": "s", "server_url": "https://example.org"}
+    with openai_client(gateway) as client:
+        client.responses.create(model="m", input="Hi", tools=[{
+            "type": "function", "name": "f", "parameters": {"type": "object"}, "strict": False}])
+        client.responses.create(model="m", input="Hi", tools=[mcp])
+    found = settled(gateway, eligible=2, sampled=2, sent=sent)
+    assert found.dropped() == ({"side_effects": 2 - sent} if sent < 2 else {})
+
+
 @pytest.mark.parametrize("model, stream, result", [
     ("hang", False, "timeout"), ("hang", True, "timeout"), ("endless", True, "timeout"),
     ("html", False, "error"), ("html", True, "error"), ("cut", False, "error"),

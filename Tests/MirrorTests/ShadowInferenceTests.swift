@@ -224,6 +224,17 @@ import Upstream
         // Which of the two a server takes is its own matter.
         Drop(dialect: .openAI, body: #"{"model":"a","model":"b"}"#, reason: .untranslatable),
         Drop(
+            dialect: .openAI,
+            body: #"{"model":"a","tools":[],"tools":[{"type":"mcp"}]}"#, reason: .untranslatable),
+        // What the provider itself would run, or write to.
+        Drop(
+            line: "POST /v1/responses", dialect: .openAI,
+            body: #"{"model":"a","input":"x","tools":[{"type":"function"},{"type":"mcp"}]}"#,
+            reason: .sideEffects),
+        Drop(
+            line: "POST /v1/messages", body: #"{"model":"a","mcp_servers":[{}],"# + asked,
+            reason: .sideEffects),
+        Drop(
             fields: ["Content-Encoding: gzip"], dialect: .openAI, body: #"{"model":"a"}"#,
             reason: .untranslatable),
         Drop(
