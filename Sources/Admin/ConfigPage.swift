@@ -201,6 +201,14 @@ struct ConfigPage {
                 "secret_key_ref",
                 target.provider?.keySource.map { .object([keySource($0)]) } ?? .null
             ),
+            (
+                "azure",
+                target.provider?.azure.map {
+                    .object([
+                        ("deployment", .text($0.deployment)), ("api_version", .text($0.apiVersion)),
+                    ])
+                } ?? .null
+            ),
             ("annotate_provider", target.provider.map { .flag($0.annotates) } ?? .null),
             ("max_tokens", target.provider.map { Self.count($0.maxTokens) } ?? .null),
             ("tags", Self.tags(target.tags)),

@@ -70,9 +70,10 @@ struct MirrorBlock {
             block.readShadows(section, settings, lane, targets, findings)
         }
         if targets.settings.indices.contains(block.primary) {
-            let dialect = targets.settings[block.primary].provider?.dialect
+            let provider = targets.settings[block.primary].provider
             for index in block.shadows.indices {
-                block.shadows[index].settings.modelDialect = dialect
+                block.shadows[index].settings.modelDialect = provider?.dialect
+                block.shadows[index].settings.primaryIsAzure = provider?.azure != nil
             }
         }
         return block

@@ -17,7 +17,7 @@ enum ProviderBlock {
         _ section: Section, kind: String?, _ files: inout [KeyFileUse], _ findings: Findings
     ) -> ProviderSettings? {
         guard let kind, kind != "http" else {
-            let keys = ["secret_key_ref", "annotate_provider", "max_tokens"]
+            let keys = ["secret_key_ref", "annotate_provider", "max_tokens", "azure"]
             for key in keys where kind != nil && section.has(key) {
                 findings.add(
                     .conflict, section.place(key), "a target of provider http has none",
@@ -28,6 +28,7 @@ enum ProviderBlock {
         var provider = ProviderSettings(kind == "openai" ? .openAI : .anthropic)
         section.read("annotate_provider", into: &provider.annotates)
         section.read("max_tokens", into: &provider.maxTokens)
+        provider.azure = azure(section, kind, findings)
         guard let reference = section.section("secret_key_ref"),
             let (source, file) = SecretBlock.source(reference, findings)
         else { return provider }
@@ -37,5 +38,26 @@ enum ProviderBlock {
         case .file: files.append(.secret(file))
         }
         return provider
+    }
+
+    private static func azure(
+        _ section: Section, _ kind: String, _ findings: Findings
+    ) -> AzureSettings? {
+        guard let azure = section.section("azure") else { return nil }
+        guard kind == "openai" else {
+            findings.add(.conflict, azure.place, "belongs to a target of provider openai")
+            return nil
+        }
+        if !section.has("base_url"), !section.has("endpoints") {
+            findings.add(
+                .missingKey, section.place("base_url"), "required",
+                "write https://RESOURCE.openai.azure.com")
+        }
+        let deployment = azure.required("deployment", "name the model's deployment")
+        let version = azure.required("api_version", "write a version of the API: 2024-10-21")
+        guard let deployment, let version, azure.isName(deployment.text, deployment.place),
+            azure.isName(version.text, version.place)
+        else { return nil }
+        return AzureSettings(deployment: deployment.text, apiVersion: version.text)
     }
 }

@@ -172,6 +172,17 @@ extension Schema {
                 "providers.targets[].secret_key_ref.file", .text("the path of a file"), "–",
                 "/run/secrets/openai", "A file with the key and nothing else."),
             SchemaKey(
+                "providers.targets[].azure", .mapping, "–",
+                "{deployment: gpt-4o, api_version: 2024-10-21}",
+                "The target is a deployment of Azure OpenAI: what asks a model goes to its path, with the "
+                    + "version in the query and the key as api-key."),
+            SchemaKey(
+                "providers.targets[].azure.deployment", .text("the name of a deployment"), "–",
+                "gpt-4o", "The model's deployment. Required."),
+            SchemaKey(
+                "providers.targets[].azure.api_version", .text("a version"), "–", "2024-10-21",
+                "The version of the API. Required."),
+            SchemaKey(
                 "providers.targets[].annotate_provider", .boolean, "true", "false",
                 "Whether chat answers that are not streamed tell who gave them: a member provider."
             ),

@@ -33,6 +33,9 @@ public final class Sanitizer {
     /// The shadow has a name of its own, and a key.
     private let ownsHost: Bool
     private let keyLine: [UInt8]
+    /// Of an LLM shadow that is an Azure deployment, or whose primary is one: what stands around
+    /// the name of what a copy asks a model for. Nil where the path stays as it is.
+    private let modelPath: (start: [UInt8], query: [UInt8])?
     /// Names that are written anew or never go, as bits.
     private let leftOut: UInt64
     private let verdicts = NameVerdicts()
@@ -48,6 +51,12 @@ public final class Sanitizer {
     ) {
         ownsHost = provider != nil
         keyLine = Array((provider?.keyLine ?? "").utf8)
+        if let azure = provider?.azure {
+            modelPath = (Array(azure.pathStart.utf8), Array(azure.query.utf8))
+        } else {
+            modelPath =
+                settings.primaryIsAzure && provider != nil ? (Array("/v1".utf8), []) : nil
+        }
         var names: [FieldName] = [
             .contentLength, .transferEncoding, .expect, .umbraShadow, .traceparent, .tracestate,
         ]
@@ -175,6 +184,12 @@ public final class Sanitizer {
         if path.isEmpty, request.method == .options { return writer.append(byte: 0x2A) }
         path = UnsafeRawBufferPointer(rebasing: path.dropFirst(leavingOut))
         pathPrefix.withUnsafeBytes { writer.append($0) }
+        if let modelPath, let asked = rewrite.asked {
+            modelPath.start.withUnsafeBytes { writer.append($0) }
+            writer.append(asked.pathEnd)
+            modelPath.query.withUnsafeBytes { writer.append($0) }
+            return
+        }
         if path.isEmpty || request.pathNeedsSlash { writer.append(byte: 0x2F) }
         guard rewrite.isTranslated, let (start, end) = rewrite.path(path) else {
             return text.write(target: path, to: &writer)

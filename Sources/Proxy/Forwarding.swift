@@ -208,6 +208,11 @@ final class Forwarding {
         }
         var path = head.path
         if target.pathPrefix.count > 0 { writer.append(target.pathPrefix.buffer) }
+        if let provider = target.provider, provider.azureStart.count > 0, head.method == .post,
+            let asked = Inference(head, bytes), asked.dialect == provider.dialect
+        {
+            return provider.writeAzureTarget(asked, &writer)
+        }
         if let rewrite {
             path.offset += UInt32(rewrite.matched)
             path.count -= UInt32(rewrite.matched)

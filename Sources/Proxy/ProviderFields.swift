@@ -16,6 +16,9 @@ struct ProviderFields {
     let keyLine: PreparedBytes
     /// The member that chat answers get; empty for none.
     let annotation: PreparedBytes
+    /// Of an Azure deployment: what stands around the name of what is asked; empty for all others.
+    let azureStart: PreparedBytes
+    let azureQuery: PreparedBytes
     /// Nothing can be sent: the key that is asked for is not there.
     let lacksKey: Bool
     /// Answers are read for events.
@@ -30,6 +33,8 @@ struct ProviderFields {
         keyLine = PreparedBytes(provider.keyLine)
         annotation = PreparedBytes(
             provider.annotates ? ProviderAnnotation.member(provider.name) : "")
+        azureStart = PreparedBytes(provider.azure?.pathStart ?? "")
+        azureQuery = PreparedBytes(provider.azure?.query ?? "")
         lacksKey = provider.lacksKey
         self.hasEvents = hasEvents
     }

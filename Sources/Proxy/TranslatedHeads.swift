@@ -15,6 +15,9 @@ extension Forwarding {
         guard let inference = Inference(head, bytes), let other = inference.counterpart else {
             preconditionFailure("only what both APIs have is translated")
         }
+        if let provider = target.provider, provider.azureStart.count > 0 {
+            return provider.writeAzureTarget(other, &writer)
+        }
         let path = UnsafeRawBufferPointer(
             start: bytes + head.path.start, count: Int(head.path.count))
         let plainEnd = path.firstIndex(of: UInt8(ascii: "?")) ?? path.count
@@ -71,6 +74,15 @@ extension Forwarding {
 }
 
 extension ProviderFields {
+    /// The end of the request line to an Azure deployment: nothing of the client's path and query
+    /// is in it.
+    func writeAzureTarget(_ asked: Inference, _ writer: inout HeadWriter) {
+        writer.append(azureStart.buffer)
+        writer.append(asked.pathEnd)
+        writer.append(azureQuery.buffer)
+        writer.append(" HTTP/1.1\r\n")
+    }
+
     /// Copies the lines that pass to a target of another language, and adds what that wants. The
     /// client's key goes where the target looks for it, unless the target has its own.
     func copyTranslatedFields(

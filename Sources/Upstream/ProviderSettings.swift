@@ -35,6 +35,9 @@ public struct ProviderSettings: Sendable, Equatable {
     /// Where the configuration says nothing.
     public static let maxTokensDefault = 4_096
 
+    /// `azure`: paths and key as Azure OpenAI wants them; nil for everybody else.
+    public var azure: AzureSettings?
+
     /// What they tell.
     public var name: String { dialect == .openAI ? "openai" : "anthropic" }
 
@@ -47,11 +50,30 @@ public struct ProviderSettings: Sendable, Equatable {
     /// The field line that carries the key, with its CRLF; empty without one.
     public var keyLine: String {
         guard let key else { return "" }
+        if azure != nil { return "api-key: \(key.text)\r\n" }
         switch dialect {
         case .openAI: return "Authorization: Bearer \(key.text)\r\n"
         case .anthropic: return "x-api-key: \(key.text)\r\n"
         }
     }
+}
+
+/// One deployment of Azure OpenAI: its requests name it in their path, and the version of the API
+/// in their query (Azure OpenAI REST API, data plane).
+public struct AzureSettings: Sendable, Equatable {
+    /// The model's deployment, and the version as a date.
+    public var deployment: String
+    public var apiVersion: String
+
+    /// A deployment of this name, asked in this version.
+    public init(deployment: String, apiVersion: String) {
+        self.deployment = deployment
+        self.apiVersion = apiVersion
+    }
+
+    /// What stands before and behind the name of what is asked (`Inference.pathEnd`).
+    public var pathStart: String { "/openai/deployments/\(deployment)" }
+    public var query: String { "?api-version=\(apiVersion)" }
 }
 
 /// A provider's key. It describes itself as nothing, so that no message can show it.

@@ -95,7 +95,8 @@ import Testing
             "ticket_rotation", "server_name", "insecure_skip_verify", "certificates",
             "client_certificates", "max_share", "time", "failures", "on",
             "mirror_target", "log_mirror_response", "author", "description", "id", "chain",
-            "policy", "content_filter", "pii-detector", "audit-logger", "regex",
+            "policy", "content_filter", "pii-detector", "audit-logger", "regex", "deployment",
+            "api_version",
         ]
         let known = Schema.keys.map { key in
             key.name.replacing("[]", with: "")

@@ -370,6 +370,24 @@ struct Fault: Sendable, CustomTestStringConvertible {
                 + "traffic_mirror: {shadow: b}}\ntraffic_mirror: {shadow: b}",
             .conflict, "providers.traffic_mirror", 1, "at the top level too"),
         Fault(
+            "providers: {targets: [{id: a, base_url: http://a, azure: {}}]}",
+            .conflict, "providers.targets[0].azure", 1, "has none"),
+        Fault(
+            "providers: {targets: [{id: a, provider: anthropic, azure: {}}]}",
+            .conflict, "providers.targets[0].azure", 1, "provider openai"),
+        Fault(
+            "providers: {targets: [{id: a, provider: openai, azure: {deployment: d, "
+                + "api_version: 2024-10-21}}]}",
+            .missingKey, "providers.targets[0].base_url", 1, "openai.azure.com"),
+        Fault(
+            "providers: {targets: [{id: a, provider: openai, base_url: http://a, "
+                + "azure: {deployment: d}}]}",
+            .missingKey, "providers.targets[0].azure.api_version", 1, "2024-10-21"),
+        Fault(
+            "providers: {targets: [{id: a, provider: openai, base_url: http://a, "
+                + "azure: {deployment: d/../e, api_version: v}}]}",
+            .wrongType, "providers.targets[0].azure.deployment", 1, "letters"),
+        Fault(
             "providers: {targets: [{id: a, base_url: http://a, max_tokens: 5}]}",
             .conflict, "providers.targets[0].max_tokens", 1, "has none"),
     ])

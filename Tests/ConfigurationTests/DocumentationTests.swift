@@ -51,9 +51,17 @@ func exampleFiles() -> [String] {
                 (path.contains(".secret_key_ref") || path.hasSuffix("annotate_provider")
                 || path.hasSuffix("max_tokens"))
                 ? ["id: app", "provider: openai"]
-                : path.contains(".endpoints")
-                    ? ["id: app"]
-                    : ["id: app", "base_url: \"\(isSecure ? "https" : "http")://127.0.0.1:9001\""],
+                : path.contains(".azure")
+                    ? [
+                        "id: app", "provider: openai", "base_url: \"http://127.0.0.1:9001\"",
+                    ]
+                    : path.contains(".endpoints")
+                        ? ["id: app"]
+                        : [
+                            "id: app",
+                            "base_url: \"\(isSecure ? "https" : "http")://127.0.0.1:9001\"",
+                        ],
+            "providers.targets[].azure": ["deployment: d", "api_version: 2024-10-21"],
             "providers.targets[].endpoints[]": ["url: \"http://127.0.0.1:9001\""],
             "providers.targets[].health": ["path: /healthz"],
             "providers.targets[].tls":

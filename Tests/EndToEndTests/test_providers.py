@@ -166,6 +166,60 @@ def test_without_a_key_of_its_own_the_clients_passes(run_gateway, origin, path):
     assert seen.all("x-api-key") == ["theirs"] and seen.get("authorization") is None
 
 
+def azure(name, peer, path):
+    return {"id": name, "provider": "openai", "base_url": f"http://127.0.0.1:{peer.port}{path}/{name}",
+            "secret_key_ref": {"env": "E2E_KEY"},
+            "azure": {"deployment": f"d-{name}", "api_version": "2024-10-21"}}
+
+
+def targets(peer, path):
+    return [(seen.method, seen.target) for seen in peer.seen(path)]
+
+
+def test_azure_deployments(run_gateway, origin, shadow, path):
+    """The official Azure client in front of one, and a deployment as the shadow of OpenAI."""
+    plain = {"id": "plain", "provider": "openai", "secret_key_ref": {"env": "E2E_KEY"},
+             "base_url": f"http://127.0.0.1:{origin.port}{path}/plain"}
+    other = plain | {"id": "other", "base_url": f"http://127.0.0.1:{shadow.port}{path}/other"}
+    query = "?api-version=2024-10-21"
+    chat = b'{"model": "m", "messages": [{"role": "user", "content": "Hi"}]}'
+    # To Azure, with a shadow that is none.
+    gateway = run_gateway(llm_settings(
+        [azure("one", origin, path), other],
+        traffic_mirror={"primary": "one", "shadow": "other"}), environment={"E2E_KEY": "ours"})
+    with openai.AzureOpenAI(azure_endpoint=f"http://127.0.0.1:{gateway.port}", api_key="theirs",
+                            api_version="2023-05-15", max_retries=0) as client:
+        client.chat.completions.with_raw_response.create(model="x", messages=USER)
+    gateway.ask("/v1/embeddings?a=b", method="POST", body=b'{"model": "m", "input": "x"}')
+    gateway.ask("/v1/models?limit=1")
+    gateway.ask("/v1/messages", method="POST", body=chat.replace(b"{", b'{"max_tokens": 9, ', 1),
+                fields=[("anthropic-version", "2023-06-01")])
+    start = f"{path}/one/openai/deployments/d-one"
+    assert targets(origin, path) == [
+        ("POST", f"{start}/chat/completions{query}"), ("POST", f"{start}/embeddings{query}"),
+        ("GET", f"{path}/one/v1/models?limit=1"), ("POST", f"{start}/chat/completions{query}")]
+    for seen in origin.seen(path):
+        assert seen.all("api-key") == ["ours"] and seen.get("authorization") is None
+    shadow.wait_seen(path, 4)
+    assert sorted(targets(shadow, path)) == [
+        ("GET", f"{path}/other/v1/models?limit=1")] + [
+        ("POST", f"{path}/other/v1/{end}")
+        for end in ("chat/completions", "chat/completions", "embeddings")]
+    assert all(seen.all("authorization") == ["Bearer ours"] for seen in shadow.seen(path))
+    # The other way round.
+    path += "/back"
+    plain["base_url"] = f"http://127.0.0.1:{origin.port}{path}/plain"
+    gateway = run_gateway(llm_settings(
+        [plain, azure("two", shadow, path)],
+        traffic_mirror={"primary": "plain", "shadow": "two"}), environment={"E2E_KEY": "ours"})
+    gateway.ask("/v1/chat/completions?key=secret", method="POST", body=chat)
+    shadow.wait_seen(path)
+    assert targets(origin, path) == [("POST", f"{path}/plain/v1/chat/completions?key=secret")]
+    assert targets(shadow, path) == [
+        ("POST", f"{path}/two/openai/deployments/d-two/chat/completions{query}")]
+    assert shadow.seen(path)[0].all("api-key") == ["ours"]
+
+
 ANSWER = b'{"id": "1", "object": "chat.completion", "x": 1.0, "text": "' + b"y" * 40_000 + b'"}'
 
 
