@@ -307,7 +307,8 @@ extension Schema {
             "Another name for it.", scope: .shadow),
         SchemaKey(
             "traffic_mirror.log_primary_response", .boolean, "false", "true",
-            "Whether events hold the texts of the primary's answers.", scope: .block),
+            "Whether events hold the prompts and the texts of the primary's answers.",
+            scope: .block),
         SchemaKey(
             "traffic_mirror.compare_metrics",
             .list("metrics: latency, token_count, content_similarity"),

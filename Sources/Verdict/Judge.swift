@@ -186,6 +186,7 @@ public final class Judge: EventSource {
             configVersion: skeleton.configVersion, primary: primary)
         event.policy = skeleton.policy
         event.policies = skeleton.policies
+        if skeleton.logsResponse { event.prompt = reading?.promptText.map(stored) }
         event.model = primary.model
         event.route = skeleton.route
         event.requestHash = reading?.requestHash

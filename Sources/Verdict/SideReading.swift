@@ -135,25 +135,46 @@ struct SideReading {
         guard let root = request?.root else { return 0 }
         var bytes = 0
         for name in ["messages", "system", "input", "instructions", "prompt", "tools"] {
-            if let value = root[named: name] { bytes += Self.textBytes(value) }
+            guard let value = root[named: name] else { continue }
+            Self.forEachText(value) { bytes += $0.withText(\.count) ?? 0 }
         }
         return bytes
     }
 
-    private static func textBytes(_ value: JSONValue) -> Int {
+    /// What the model was asked, a line for each turn with its role in front, for where the
+    /// configuration has it stored; nil where that cannot be read.
+    var promptText: String? {
+        guard let root = request?.root else { return nil }
+        var lines: [String] = []
+        func add(_ role: String, _ value: JSONValue) {
+            var texts: [String] = []
+            Self.forEachText(value) { if let text = $0.string { texts.append(text) } }
+            if !texts.isEmpty { lines.append(role + ": " + texts.joined(separator: " ")) }
+        }
+        for name in ["system", "instructions"] {
+            if let value = root[named: name] { add("system", value) }
+        }
+        for name in ["messages", "input", "prompt"] {
+            guard let value = root[named: name] else { continue }
+            let turns = value.kind == .list ? Array(value.elements) : [value]
+            for turn in turns { add(turn["role"]?.string ?? "user", turn) }
+        }
+        return lines.isEmpty ? nil : lines.joined(separator: "\n")
+    }
+
+    /// Goes over the texts of a part of a request: what names a part is none, nor is a file.
+    private static func forEachText(_ value: JSONValue, _ body: (JSONValue) -> Void) {
         switch value.kind {
-        case .null, .flag, .number: 0
+        case .null, .flag, .number: break
         case .string:
-            value.withText { text in
-                text.starts(with: "data:".utf8) ? 0 : text.count
-            } ?? 0
-        case .list: value.elements.reduce(0) { $0 + textBytes($1) }
+            if value.withText({ $0.starts(with: "data:".utf8) }) == false { body(value) }
+        case .list: for element in value.elements { forEachText(element, body) }
         case .object:
-            // What names a part is no part of the prompt, nor is a file's content.
-            value.members.reduce(0) { sum, member in
+            for member in value.members {
                 switch member.name {
-                case "role", "type", "id", "tool_call_id", "tool_use_id", "data", "media_type": sum
-                default: sum + textBytes(member.value)
+                case "role", "type", "id", "tool_call_id", "tool_use_id", "data", "media_type":
+                    continue
+                default: forEachText(member.value, body)
                 }
             }
         }

@@ -301,7 +301,9 @@ def test_texts_are_stored_where_asked(start, folder, primary, shadow):
     stored = event.get("responses", {})
     assert ("primary" in stored, "shadow" in stored) == (primary, shadow)
     assert all(side["text"] == text for side in stored.values())
-    assert "prompt" not in event
+    assert ("prompt" in event) == primary
+    if primary:
+        assert event["prompt"]["text"].startswith("user: ")
 
 
 def test_only_what_is_to_be_compared(start, folder):
@@ -382,6 +384,8 @@ def test_what_policies_said(start, folder):
     assert (blocked["verdict"], blocked["http_status"], blocked["policy"]) == ("block", 409, "wall")
     assert blocked["reason_code"] == "content_blocked" and blocked["model"] == "echo"
     assert "traffic_mirror" not in blocked and "usage" not in blocked
+    assert plain["prompt"]["text"] == "user: nothing to see"
+    assert redacted["prompt"]["text"].startswith("user: write to [")
     assert b"example.org" not in b"".join(path.read_bytes() for path in folder.iterdir())
     run = subprocess.run([os.environ["UMBRA_BIN"], "events", "list", "--json", "--dir", str(folder), "--verdict", "block"],
                          capture_output=True, text=True, timeout=20)

@@ -189,8 +189,37 @@ final class Bench {
             let texts = try #require(event["responses"] as? [String: [String: Any]])
             #expect(texts["primary"]?["text"] as? String == (primary ? "of the primary" : nil))
             #expect(texts["shadow"]?["text"] as? String == (shadow ? "of the shadow" : nil))
-            #expect(event["prompt"] == nil && !"\(event)".contains("Hi there"))
+            let prompt = event["prompt"] as? [String: Any]
+            #expect(prompt?["text"] as? String == (primary ? "user: Hi there" : nil))
+            #expect("\(event)".contains("Hi there") == primary)
         }
+    }
+
+    /// Turns with their roles; what is no text, or names a part, is left out.
+    @Test(arguments: [
+        (
+            #""messages":[{"role":"system","content":"Be brief."},{"role":"user","content":["#
+                + #"{"type":"text","text":"What is"},{"type":"image_url","image_url":"#
+                + #"{"url":"data:image/png;base64,AAAA"}},{"type":"text","text":"this?"}]}]"#,
+            "system: Be brief.\nuser: What is this?"
+        ),
+        (
+            #""system":[{"type":"text","text":"One."}],"messages":[{"role":"assistant","content":"#
+                + #"[{"type":"tool_use","id":"t1","name":"look","input":{"q":"x"}}]}]"#,
+            "system: One.\nassistant: look x"
+        ),
+        (#""instructions":"Short.","input":"Why?""#, "system: Short.\nuser: Why?"),
+        (#""prompt":["One","Two"]"#, "user: One\nuser: Two"), (#""messages":7"#, nil),
+    ])
+    func promptsAreTold(_ members: String, _ wanted: String?) throws {
+        let bench = try Bench()
+        bench.push(
+            Self.head(.primary),
+            [.request: #"{"model":"m",\#(members)}"#, .answer: Self.chat("x")])
+        var bones = Self.bones(0)
+        bones.logsResponse = true
+        let event = try bench.events(bones)[0]
+        #expect((event["prompt"] as? [String: Any])?["text"] as? String == wanted)
     }
 
     @Test func withoutCapturesThereIsStillAnEvent() throws {
