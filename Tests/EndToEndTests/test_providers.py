@@ -10,8 +10,9 @@ import anthropic
 import openai
 import pytest
 
-from harness.gateway import llm_settings
+from harness.gateway import exchange, llm_settings
 from harness.mock import Mock
+from harness.peer import answer
 
 USER = [{"role": "user", "content": "What is Kubernetes?"}]
 TOOL = {"type": "object", "properties": {"city": {"type": "string"}}}
@@ -139,6 +140,19 @@ def test_a_page_is_no_answer(gpt, claude, stream):
         claude.with_options(max_retries=0).messages.create(
             model="html", messages=USER, max_tokens=9, stream=stream)
     assert fault.value.body["error"]["code"] == "upstream_malformed"
+
+
+@pytest.mark.parametrize("type_", ["text/html; charset=utf-8", "TEXT/HTML", "\t text/html"])
+def test_a_page_is_not_asked_for_again(run_gateway, origin, path, type_):
+    gateway = run_gateway(llm_settings([
+        {"id": "app", "provider": "openai", "base_url": f"http://127.0.0.1:{origin.port}{path}",
+         "retries": {"attempts": 3, "on": ["connect", "reset", "502"]}}]))
+    origin.on(path, raw=answer(body=b"<html>", fields=[("Content-Type", type_)]))
+    with gateway.client() as client:
+        for _ in range(3):
+            reply = exchange(client, "/v1/chat/completions", method="POST", body=b"{}")
+            assert reply.status == 502 and b"upstream_malformed" in reply.body
+    assert len(origin.seen(path)) == 3
 
 
 def test_what_a_provider_gets_of_the_client(run_gateway, origin, path):
