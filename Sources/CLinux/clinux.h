@@ -55,6 +55,7 @@ static inline int umbra_fcntl(int fd, int command, int argument) { return fcntl(
 static inline int umbra_open(const char *path, int flags, mode_t mode) { return open(path, flags, mode); }
 static inline int umbra_prctl(int option, unsigned long argument) { return prctl(option, argument, 0, 0, 0); }
 static inline int umbra_errno(void) { return errno; }
+static inline void umbra_prefetch(const void *address) { __builtin_prefetch(address); }
 static inline const char *umbra_entry_name(const struct dirent *entry) { return entry->d_name; }
 
 // The affinity mask of the calling thread: 1,024 CPUs, as the kernel's own cpu_set_t.

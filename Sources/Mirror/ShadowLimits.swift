@@ -11,8 +11,12 @@ public enum ShadowLimits {
     public static let prefixBytesMax = copyHeadBytesMax + (8 << 10)
     public static let suffixBytesMax = 16 << 10
 
-    /// Copies that one turn takes off all rings, so that answers are read in between.
-    public static let copiesPerTurnMax = 256
+    /// Copies that one turn takes off all rings: answers are read in between, and free the
+    /// connections that the next copies take. With more, a shadow process that is short of time
+    /// sends on ever more connections, none of which is in a cache when its turn comes.
+    public static let copiesPerTurnMax = 32
+    /// Of the next copy's head, what is brought into the cache ahead.
+    public static let prefetchedBytesMax = 512
     /// Without a copy for so long the process announces sleep; until then it looks by itself.
     public static let awakeMs = 50
     public static let pollMs: Int32 = 1

@@ -105,7 +105,7 @@ struct ShadowState {
         gauges[.connectionsOpen].set(UInt64(connectionsOpen))
     }
 
-    func showBreaker(openedBefore: UInt64) {
+    mutating func showBreaker(openedBefore: UInt64) {
         gauges[.breakerState].set(breaker.state.rawValue)
         gauges[.breakerOpened].add(breaker.openedCount - openedBefore)
     }

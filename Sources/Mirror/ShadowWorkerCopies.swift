@@ -62,6 +62,7 @@ extension ShadowWorker {
                 links[index].copies.peek(ahead: places - 1) != nil, "a copy lacks its slices")
             let isWhole = gatherSlices(entry, index)
             links[index].copies.consume(places)
+            prefetchNext(of: index)
             taken += 1
             if isWhole, Int(entry.shadow) < shadowCount {
                 start(entry, from: index)
@@ -70,6 +71,17 @@ extension ShadowWorker {
             }
         }
         return taken
+    }
+
+    /// Has the head of the next copy brought into the cache while this one is sent: another process
+    /// wrote it, maybe long ago.
+    private func prefetchNext(of index: Int) {
+        guard let entry = links[index].copies.peek()?.entry else { return }
+        let slice = entry.slices.0
+        guard links[index].holds(slice) else { return }
+        let head = links[index].pointer(slice)
+        let bytes = min(Int(slice.count), ShadowLimits.prefetchedBytesMax)
+        for offset in stride(from: 0, to: bytes, by: 64) { umbra_prefetch(head + offset) }
     }
 
     /// Copies the entry's slices to scratch. False where they do not lie in the worker's blocks or

@@ -167,10 +167,33 @@ import Testing
         for _ in 0..<200 {
             for feeder in 0..<3 { rig.push("BAD", feeder: feeder) }
         }
+        let share = ShadowLimits.copiesPerTurnMax / 3
         rig.turn(turns: 1)
-        #expect(rig.returned.map(\.count) == [85, 85, 85])
-        rig.turn(turns: 2)
+        #expect(rig.returned.map(\.count) == [share, share, share])
+        rig.turn(turns: 200 / share)
         #expect(rig.returned.map(\.count) == [200, 200, 200])
+    }
+
+    /// Answers that are there are read before further copies go out: they take the connections that
+    /// those free, not ever more of their own.
+    @Test func aBacklogGoesOutOnFewConnections() throws {
+        let server = try PeerServer()
+        let rig = try Rig([[server.address]])
+        for _ in 0..<200 { rig.push() }
+        var peers: [Peer] = []
+        try #require(
+            rig.turn {
+                while let peer = server.accept() { peers.append(peer) }
+                for peer in peers {
+                    peer.read()
+                    guard peer.text.hasSuffix("\r\n\r\n") else { continue }
+                    peer.forget()
+                    peer.write("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+                }
+                return rig.returned[0].count == 200
+            })
+        #expect(rig.returned[0].allSatisfy { $0.result == .ok })
+        #expect(peers.count <= 128, "\(peers.count) connections for 200 copies")
     }
 
     /// Awake for a while after a copy, then asleep, and woken once by the eventfd.
