@@ -19,6 +19,9 @@ OFFERS = {
 HANDSHAKE_CONNECTIONS = 16
 IDLE_CONNECTIONS = 1_000
 SETTLE_SECONDS = 1.0
+# Handshakes of each kind in memory, a round.
+LIBRARY_HANDSHAKES = 300
+LIBRARY = "libssl alone"
 KEEP_ALIVE = "CPU per keep-alive request, TLS 1.3"
 IDLE = "memory per idle connection, after one request each"
 
@@ -39,6 +42,7 @@ def run(bench, kinds):
         for proxy in bench.order(proxies, index):
             origin.check()
             sent += round_of(bench, result, proxy, f"round {index + 1}/{bench.rounds}")
+        library(result, certificate)
     bench.finish(result, proxies, [origin], expected=sent)
     idle(bench, result, kinds, certificate)
     judge(result, kinds)
@@ -47,6 +51,8 @@ def run(bench, kinds):
         "accepting and closing are in it. The client closes, and offers what is named above alone.",
         "in TLS 1.3 a resumed handshake makes a new key exchange all the same (psk_dhe_ke, RFC 8446 §2.2): only the "
         "signature and the certificate are saved.",
+        f"{LIBRARY}: the server's side of the same handshakes in memory, without a socket or a proxy, by Python's "
+        f"ssl module ({ssl.OPENSSL_VERSION}): about the least that a server built on it can take.",
         "sessions: tickets as each proxy has them by default; umbra sends one on a full handshake in TLS 1.3, OpenSSL two."]
     return result
 
@@ -96,6 +102,65 @@ def check_resumption(result, proxy, version, resumed, load):
         (result.faults if proxy.kind == "umbra" else result.notes).append(text)
 
 
+# What the library costs by itself
+
+def library(result, certificate):
+    """The median of a server's time in handshakes in memory, full and resumed, of each version."""
+    for version in OFFERS:
+        server, client = library_contexts(version, certificate)
+        times = {False: [], True: []}
+        for _ in range(LIBRARY_HANDSHAKES):
+            took, session = shake_hands(server, client, None)
+            times[False].append(took)
+            times[True].append(shake_hands(server, client, session)[0])
+        for resumed, values in times.items():
+            result.figure(handshake(version, resumed), "µs", LIBRARY).values.append(
+                statistics.median(values) / 1000)
+
+
+def library_contexts(version, certificate):
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server.load_cert_chain(certificate)
+    client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    client.check_hostname, client.verify_mode = False, ssl.CERT_NONE
+    for context in (server, client):
+        context.minimum_version = context.maximum_version = ssl.TLSVersion[f"TLSv{version.replace('.', '_')}"]
+        context.set_ecdh_curve("prime256v1")
+        if version == "1.2":
+            context.set_ciphers("ECDHE-ECDSA-AES128-GCM-SHA256")
+    return server, client
+
+
+def shake_hands(server_context, client_context, session):
+    """(nanoseconds in the server's calls, the client's session) of one connection with one byte each way."""
+    to_client, to_server = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = client_context.wrap_bio(to_client, to_server, server_hostname="bench.test", session=session)
+    server = server_context.wrap_bio(to_server, to_client, server_side=True)
+    waits = {client, server}
+    spent = 0
+    for _ in range(8):
+        for side in (client, server):
+            start = time.perf_counter_ns()
+            try:
+                if side in waits:
+                    side.do_handshake()
+                    waits.remove(side)
+            except ssl.SSLWantReadError:
+                pass
+            if side is server:
+                spent += time.perf_counter_ns() - start
+        if not waits:
+            break
+    client.write(b"?")
+    start = time.perf_counter_ns()
+    server.read(1)
+    server.write(b"!")
+    spent += time.perf_counter_ns() - start
+    if client.read(1) != b"!" or client.session_reused != (session is not None):
+        raise Fault(f"a handshake in memory was {'not resumed' if session else 'resumed'}")
+    return spent, client.session
+
+
 def judge(result, kinds):
     if "umbra" not in kinds:
         return
@@ -112,10 +177,11 @@ def judge(result, kinds):
         row(f"CPU per full handshake, TLS {version}", handshake(version, False), 1.0)
     for version, bar in (("1.2", 0.5), ("1.3", None)):
         row(f"CPU per resumed handshake, TLS {version}", handshake(version, True), None)
-        ratio = statistics.ratios(
-            result.values(handshake(version, True), "umbra"),
-            result.values(handshake(version, False), "umbra"))
-        result.row(f"resumed / full handshake, TLS {version}", "", ratio, bar)
+        for subject, what, limit in (("umbra", "", bar), (LIBRARY, f", {LIBRARY}", None)):
+            ratio = statistics.ratios(
+                result.values(handshake(version, True), subject),
+                result.values(handshake(version, False), subject))
+            result.row(f"resumed / full handshake, TLS {version}{what}", "", ratio, limit)
     result.row("KiB per idle TLS connection, after one request each", "KiB", result.values(IDLE, "umbra"), 24)
 
 
