@@ -29,8 +29,8 @@ final class InferenceEdit {
     private let tools: ToolSafety
     /// Names that change what a request asks for, or does: each may stand once.
     private static let telling = [
-        "model", "stream", "messages", "tools", "functions", "type", "mcp_servers", "container",
-        "conversation", "web_search_options",
+        "model", "stream", "messages", "input", "prompt", "tools", "functions", "type",
+        "mcp_servers", "container", "conversation", "background", "store", "web_search_options",
     ]
 
     init(_ provider: ProviderSettings, _ settings: ShadowSettings) {
@@ -45,6 +45,8 @@ final class InferenceEdit {
     func edit(_ inference: Inference, body: [UInt8]) -> Outcome {
         guard let document = try? JSONDocument(body, valuesMax: ShadowLimits.bodyValuesMax),
             document.root.kind == .object,
+            // Behind so many, others may stand twice as well.
+            document.repeatedNames.count < Providers.Limits.repeatedNamesMax,
             !document.repeatedNames.contains(where: Self.telling.contains)
         else { return .dropped(.untranslatable) }
         guard admits(inference, document.root) else { return .dropped(.sideEffects) }
@@ -56,12 +58,16 @@ final class InferenceEdit {
         if inference.dialect == dialect {
             let body = RequestEdit.edited(
                 document, model: mapped,
-                asksForUsage: inference == .chat || inference == .completions)
+                asksForUsage: inference == .chat || inference == .completions,
+                store: tools == .all ? .asWritten : inference == .responses ? .never : .notIfAsked)
             return .edited(Edited(body: body, model: mapped ?? model ?? ""))
         }
         guard inference.counterpart != nil, let model else { return .dropped(.untranslatable) }
         return translate(inference, document, model: mapped ?? model)
     }
+
+    /// Whether a copy that asks no model may be sent: it reads, or everything may.
+    func admits(isReading: Bool) -> Bool { isReading || tools == .all }
 
     /// Whether a copy can do no more than it may. A translation carries over clients' tools alone.
     private func admits(_ inference: Inference, _ root: JSONValue) -> Bool {

@@ -89,6 +89,16 @@ public final class Sanitizer {
     /// Whether the head written last was that of a HEAD request, whose answer has no content.
     public var isHead: Bool { request.method == .head }
 
+    /// Whether the request whose head `inference(head:)` looked at last changes nothing at an LLM
+    /// provider, though it asks no model.
+    func isReading(_ head: UnsafeRawBufferPointer) -> Bool {
+        switch request.method {
+        case .get, .head, .options: true
+        case .post: Inference.isReading(path: request.path.bytes(in: head))
+        default: false
+        }
+    }
+
     /// What a request asks a model, and whether its body is as it says: not compressed. Nil where
     /// `head` is no well-formed one, or asks no model.
     public func inference(head: UnsafeRawBufferPointer) -> (kind: Inference, isPlain: Bool)? {

@@ -15,7 +15,9 @@ extension ShadowWorker {
         guard copy.headBytes <= scratch.head.count else { return .invalidCopy }
         let head = piece(copy, scratch.slices, from: 0, copy.headBytes)
         guard let (inference, isPlain) = state.pointee.sanitizer.inference(head: head) else {
-            return nil
+            guard let edit = state.pointee.edit else { return nil }
+            return edit.admits(isReading: state.pointee.sanitizer.isReading(head))
+                ? nil : .sideEffects
         }
         guard let edit = state.pointee.edit else {
             // No LLM provider's shadow: it goes as it is, and is told of all the same.

@@ -50,6 +50,13 @@ public enum Inference: UInt8, Sendable, CaseIterable, BitwiseCopyable {
         self = found
     }
 
+    /// Whether a POST to `path`, whose query does not count, only reads, though it asks no model.
+    public static func isReading(path: UnsafeRawBufferPointer) -> Bool {
+        let plain = UnsafeRawBufferPointer(rebasing: path.prefix { $0 != 0x3F })
+        let ends: [StaticString] = ["/count_tokens", "/moderations", "/rerank", "/tokenize"]
+        return ends.contains { Self.ends(plain, with: $0) }
+    }
+
     private static func ends(_ path: UnsafeRawBufferPointer, with end: StaticString) -> Bool {
         path.count >= end.utf8CodeUnitCount
             && path.suffix(end.utf8CodeUnitCount).elementsEqual(

@@ -11,12 +11,22 @@ public enum RequestEdit {
         usageChange(document).map { apply([$0], to: document) }
     }
 
-    /// Both in one: the body with another `model` (nil leaves it), and, where `asksForUsage`,
-    /// asking for a stream's usage; nil where nothing is to be changed.
+    /// What becomes of `store`, by which a provider keeps the request and its answer.
+    public enum Store: Sendable {
+        case asWritten
+        /// False where it is anything else.
+        case notIfAsked
+        /// False, also where it is not written: for responses the default is true.
+        case never
+    }
+
+    /// All in one: the body with another `model` (nil leaves it), where `asksForUsage`, asking for
+    /// a stream's usage, and with `store` as said; nil where nothing is to be changed.
     public static func edited(
-        _ document: JSONDocument, model: String?, asksForUsage: Bool
+        _ document: JSONDocument, model: String?, asksForUsage: Bool, store: Store = .asWritten
     ) -> [UInt8]? {
         var changes: [Change] = []
+        if let change = storeChange(document, store) { changes.append(change) }
         if let model, let change = modelChange(document, model) { changes.append(change) }
         if asksForUsage, let change = usageChange(document) { changes.append(change) }
         return changes.isEmpty ? nil : apply(changes, to: document)
@@ -52,6 +62,18 @@ public enum RequestEdit {
         }
         let start = options.raw.startIndex + 1
         return Change(range: start..<start, bytes: Array(#""include_usage":true,"#.utf8))
+    }
+
+    private static func storeChange(_ document: JSONDocument, _ store: Store) -> Change? {
+        let root = document.root
+        guard store != .asWritten, root.count > 0 else { return nil }
+        if let value = root["store"] {
+            if value.flag == false || (value.isNull && store == .notIfAsked) { return nil }
+            return Change(range: value.raw.indices, bytes: Array("false".utf8))
+        }
+        guard store == .never else { return nil }
+        let start = root.raw.startIndex + 1
+        return Change(range: start..<start, bytes: Array(#""store":false,"#.utf8))
     }
 
     private static func apply(_ changes: [Change], to document: JSONDocument) -> [UInt8] {
