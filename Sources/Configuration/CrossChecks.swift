@@ -56,10 +56,26 @@ struct CrossChecks {
             "write provider: openai or anthropic at the target that is one")
     }
 
+    /// Only a detector takes anything out of what is stored, and nothing takes it out of the log.
+    private func checkStoredTexts() {
+        guard settings.logsPrimaryResponse, settings.hasProviders, settings.eventLog != nil,
+            !settings.policies.contains(where: {
+                if case .piiDetector = $0.kind { true } else { false }
+            })
+        else { return }
+        findings.add(
+            .rawTexts,
+            mirror.section?.place("log_primary_response") ?? root.place("traffic_mirror"),
+            "no pii-detector is in the chain: the event log keeps addresses, numbers and keys of "
+                + "prompts and answers",
+            "add policies: [{type: pii-detector, action: redact}]")
+    }
+
     /// What a primary's key means for the shadows.
     private func checkProviders() {
         checkOpenness()
         checkPolicies()
+        checkStoredTexts()
         for (index, shadow) in mirror.shadows.enumerated() {
             for route in settings.routes where route.lanes.contains(where: { $0.shadow == index }) {
                 guard let primary = settings.targets[route.target].provider else { continue }

@@ -37,6 +37,7 @@ public enum DiagnosticCode: String, Sendable, CaseIterable {
     case unverifiedTarget = "W011"
     case certificateEnds = "W012"
     case missingSecret = "W013"
+    case rawTexts = "W015"
 
     /// An E is an error, a W a warning.
     public var severity: Severity { rawValue.first == "E" ? .error : .warning }
@@ -72,6 +73,7 @@ public enum DiagnosticCode: String, Sendable, CaseIterable {
         case .keyExposed: "a key file that every user of the machine can read"
         case .unverifiedTarget: "a target whose certificate is not checked"
         case .missingSecret: "a key that is not set"
+        case .rawTexts: "prompts and answers are stored as they are"
         case .openGateway: "LLM targets that everyone on the network can use"
         case .certificateEnds: "a certificate that has ended, ends soon, or is not valid yet"
         }

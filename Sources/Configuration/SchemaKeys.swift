@@ -307,7 +307,8 @@ extension Schema {
             "Another name for it.", scope: .shadow),
         SchemaKey(
             "traffic_mirror.log_primary_response", .boolean, "false", "true",
-            "Whether events hold the prompts and the texts of the primary's answers.",
+            "Whether events hold the prompts and the texts of the primary's answers, without what "
+                + "a `pii-detector` of the chain looks for.",
             scope: .block),
         SchemaKey(
             "traffic_mirror.compare_metrics",

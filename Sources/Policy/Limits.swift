@@ -35,4 +35,6 @@ public enum Limits {
     static let nestedTextsMax = 4
     /// Longer texts of base64's letters alone are pictures or sound, and hold nothing to read.
     static let encodedBytesMin = 1_024
+    /// Bytes of a `data:` URL in which its content has begun.
+    static let dataURLHeadBytesMax = 256
 }

@@ -139,13 +139,18 @@ public final class PolicyChain {
 
     // MARK: Answers and stored texts
 
-    /// What the filters of the chain find in an answer's text: a flag in its event, whatever their
-    /// action, because the answer is out already.
+    /// What the filters of the chain find in an answer's text, and in what the escapes of JSON in
+    /// it stand for: a flag in its event, whatever their action, because the answer is out already.
     public func inspectAnswer(_ text: UnsafeRawBufferPointer, _ report: inout PolicyReport) {
+        let unescaped = UnescapedText(text)
         for (place, policy) in policies.enumerated() {
             guard case .filter(let patterns, _) = policy else { continue }
             patterns.beginRequest()
-            switch patterns.search(text) {
+            var outcome = patterns.search(text)
+            if outcome == .absent, let unescaped {
+                outcome = unescaped.bytes.withUnsafeBytes { patterns.search($0) }
+            }
+            switch outcome {
             case .absent: break
             case .found: report.note(place, .escalate)
             case .undecided:
@@ -155,15 +160,46 @@ public final class PolicyChain {
         }
     }
 
-    /// A text as it may be stored: with what any detector looks for replaced. Nil where there is
-    /// nothing to replace.
+    /// A text as it may be stored: with what any detector looks for replaced, also where it only
+    /// shows once the escapes of JSON in the text are read. Nil where there is nothing to replace.
     public func redacted(_ text: UnsafeRawBufferPointer) -> [UInt8]? {
         guard !hidden.isEmpty else { return nil }
+        if let unescaped = UnescapedText(text), let clean = redacted(text, unescaped) {
+            return clean.withUnsafeBytes { plainRedacted($0) } ?? clean
+        }
+        return plainRedacted(text)
+    }
+
+    private func plainRedacted(_ text: UnsafeRawBufferPointer) -> [UInt8]? {
         var candidates = Limits.candidatesMax
         let (findings, end) = PIIScanner.find(text, hidden, &candidates)
         if findings.isEmpty, end == text.count { return nil }
         // What was not looked at is not stored.
         return Redaction.replace(findings, in: UnsafeRawBufferPointer(rebasing: text[..<end]))
+    }
+
+    private func redacted(
+        _ text: UnsafeRawBufferPointer, _ unescaped: UnescapedText
+    ) -> [UInt8]? {
+        var candidates = Limits.candidatesMax
+        let (found, end) = unescaped.bytes.withUnsafeBytes {
+            PIIScanner.find($0, hidden, &candidates)
+        }
+        if found.isEmpty, end == unescaped.bytes.count { return nil }
+        let findings = found.map {
+            PIIScanner.Finding(range: unescaped.source($0.range), kind: $0.kind)
+        }
+        let seen = text[..<unescaped.source(0..<end).upperBound]
+        return Redaction.replace(findings, in: UnsafeRawBufferPointer(rebasing: seen))
+    }
+
+    /// A request as it may be stored, with what any detector looks for replaced as it is in
+    /// requests that go on; nil where not all of it could be looked at.
+    public func redacted(_ document: JSONDocument) -> JSONDocument? {
+        guard !hidden.isEmpty else { return document }
+        let found = Redaction.find(document, hidden)
+        guard !found.isUndecided else { return nil }
+        return found.kinds.isEmpty ? document : try? JSONDocument(found.replaced(document))
     }
 
     /// The same for a String.

@@ -176,7 +176,7 @@ public final class Judge: EventSource {
         primary.httpStatus = skeleton.httpStatus
         primary.requestBytes = skeleton.requestBytes
         primary.answerBytes = skeleton.answerBytes
-        reading?.fill(&primary, isInference: call != nil)
+        fill(&primary, reading, call)
         primary.pin(skeleton.tags)
         if skeleton.logsResponse { primary.response = reading?.comparedText.map(stored) }
         var event = DecisionEvent(
@@ -186,17 +186,34 @@ public final class Judge: EventSource {
             configVersion: skeleton.configVersion, primary: primary)
         event.policy = skeleton.policy
         event.policies = skeleton.policies
-        if skeleton.logsResponse { event.prompt = reading?.promptText.map(stored) }
+        if skeleton.logsResponse {
+            event.prompt = reading?.promptText(storable).map(stored)
+        }
         event.model = primary.model
         event.route = skeleton.route
         event.requestHash = reading?.requestHash
-        event.primaryTranslationLoss = reading?.losses ?? []
+        event.primaryTranslationLoss = reading?.losses.map(stored) ?? []
         if let text = reading?.comparedText { flag(text, in: &event) }
         if let copy, let reason = copy.dropReason {
             event.shadowProvider = copy.provider
             event.dropReason = reason
         }
         return event
+    }
+
+    /// Puts what a reading says into a side of an event. Whoever asks chooses the model's name, and
+    /// some providers give it back.
+    private func fill(_ side: inout DecisionEvent.Side, _ reading: SideReading?, _ call: Inference?)
+    {
+        reading?.fill(&side, isInference: call != nil)
+        side.model = side.model.map(stored)
+        side.modelRevision = side.modelRevision.map(stored)
+        side.toolCalls = side.toolCalls.map(stored)
+    }
+
+    /// A request as it may be stored; nil where it may not.
+    private func storable(_ request: JSONDocument) -> JSONDocument? {
+        policies == nil ? request : policies?.redacted(request)
     }
 
     /// A text as it may be stored.
@@ -226,11 +243,11 @@ public final class Judge: EventSource {
             provider: copy.provider, model: nil, latencyUs: copy.latencyUs, status: copy.status)
         shadow.httpStatus = copy.httpStatus
         shadow.answerBytes = reading?.answerBytes
-        reading?.fill(&shadow, isInference: call != nil)
+        fill(&shadow, reading, call)
         shadow.pin(copy.tags)
         if copy.logsResponse { shadow.response = reading?.comparedText.map(stored) }
         event.shadowID = copy.shadowID
-        event.translationLoss = reading?.losses ?? []
+        event.translationLoss = reading?.losses.map(stored) ?? []
         var comparison = DecisionEvent.Comparison()
         comparison.latency = skeleton.metrics.contains(.latency)
         comparison.tokens = skeleton.metrics.contains(.tokenCount)

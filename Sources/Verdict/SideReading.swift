@@ -1,5 +1,6 @@
 import EventLog
 import HTTP
+import Policy
 import Providers
 
 /// What a capture says once its bodies are read: the request, the answer in the common form, and
@@ -141,39 +142,86 @@ struct SideReading {
         return bytes
     }
 
-    /// What the model was asked, a line for each turn with its role in front, for where the
-    /// configuration has it stored; nil where that cannot be read.
-    var promptText: String? {
-        guard let root = request?.root else { return nil }
-        var lines: [String] = []
-        func add(_ role: String, _ value: JSONValue) {
+    /// What the model was asked, a line for each turn with its role in front and further lines of
+    /// it indented, for where the configuration has it stored; nil where that cannot be read. A
+    /// member that stands twice is there twice: which of them counts is the provider's choice.
+    /// `clean` makes of a request what may be stored of it.
+    func promptText(_ clean: (JSONDocument) -> JSONDocument?) -> String? {
+        guard let request, let root = clean(request)?.root else { return nil }
+        var turns: [(role: String, value: JSONValue)] = []
+        var system = turns
+        for (name, value) in root.members {
+            switch name {
+            case "system", "instructions": system.append(("system", value))
+            case "messages", "input", "prompt":
+                if value.kind == .list {
+                    for turn in value.elements { turns.append((Self.role(of: turn), turn)) }
+                } else {
+                    turns.append((Self.role(of: value), value))
+                }
+            default: break
+            }
+        }
+        let lines = (system + turns).compactMap { turn -> String? in
             var texts: [String] = []
-            Self.forEachText(value) { if let text = $0.string { texts.append(text) } }
-            if !texts.isEmpty { lines.append(role + ": " + texts.joined(separator: " ")) }
-        }
-        for name in ["system", "instructions"] {
-            if let value = root[named: name] { add("system", value) }
-        }
-        for name in ["messages", "input", "prompt"] {
-            guard let value = root[named: name] else { continue }
-            let turns = value.kind == .list ? Array(value.elements) : [value]
-            for turn in turns { add(turn["role"]?.string ?? "user", turn) }
+            Self.forEachText(turn.value) { if let text = $0.string { texts.append(text) } }
+            guard !texts.isEmpty else { return nil }
+            return turn.role + ": " + Self.indented(texts.joined(separator: " "))
         }
         return lines.isEmpty ? nil : lines.joined(separator: "\n")
+    }
+
+    /// Whose turn it is: a role that the APIs have, else `other`, so that none can be made up.
+    private static func role(of turn: JSONValue) -> String {
+        guard turn.kind == .object else { return "user" }
+        var told: String?
+        for (name, value) in turn.members where name == "role" {
+            // One that stands twice says nothing.
+            told = told == nil ? value.string ?? "" : ""
+        }
+        if let told {
+            return ["system", "developer", "user", "assistant", "tool", "function"].contains(told)
+                ? told : "other"
+        }
+        // The Responses API's items that are no messages.
+        let type = turn["type"]?.string ?? ""
+        if type == "reasoning" || type.hasSuffix("_call") { return "assistant" }
+        return type.hasSuffix("_output") ? "tool" : "other"
+    }
+
+    /// A turn's text with two spaces in front of each line but the first: no line of it can be
+    /// taken for a turn's beginning. What else ends a line becomes a newline.
+    private static func indented(_ text: String) -> String {
+        var result = ""
+        result.reserveCapacity(text.utf8.count)
+        var last: Unicode.Scalar = " "
+        for scalar in text.unicodeScalars {
+            switch scalar {
+            case "\n" where last == "\r": break
+            case "\n", "\r", "\u{B}", "\u{C}", "\u{85}", "\u{2028}", "\u{2029}":
+                result += "\n  "
+            default: result.unicodeScalars.append(scalar)
+            }
+            last = scalar
+        }
+        return result
     }
 
     /// Goes over the texts of a part of a request: what names a part is none, nor is a file.
     private static func forEachText(_ value: JSONValue, _ body: (JSONValue) -> Void) {
         switch value.kind {
         case .null, .flag, .number: break
-        case .string:
-            if value.withText({ $0.starts(with: "data:".utf8) }) == false { body(value) }
+        case .string: if value.withText(EncodedText.isDataURL) == false { body(value) }
         case .list: for element in value.elements { forEachText(element, body) }
         case .object:
             for member in value.members {
                 switch member.name {
                 case "role", "type", "id", "tool_call_id", "tool_use_id", "data", "media_type":
                     continue
+                case "file_data", "encrypted_content", "signature":
+                    if member.value.withText(EncodedText.isBase64) != true {
+                        forEachText(member.value, body)
+                    }
                 default: forEachText(member.value, body)
                 }
             }

@@ -274,6 +274,22 @@ import Upstream
         #expect(result.settings?.policies.isEmpty == true)
     }
 
+    /// Nothing but a detector takes anything out of what is stored.
+    @Test(arguments: [
+        ("[]", true), ("[{type: content_filter, patterns: [x]}]", true),
+        ("[{type: pii-detector, action: redact}]", false),
+        ("[{type: content_filter, patterns: [x]}, {type: pii-detector, action: block}]", false),
+    ])
+    func textsThatAreStoredRawAreToldOf(_ policies: String, _ isTold: Bool) {
+        for isLogged in [true, false] {
+            let result = lint(
+                Self.models + "policies: \(policies)\ntraffic_mirror: {shadow: anthropic, "
+                    + "log_primary_response: \(isLogged)}\n")
+            let told = result.warnings.filter { $0.code == .rawTexts }.map(\.path)
+            #expect(told == (isTold && isLogged ? ["traffic_mirror.log_primary_response"] : []))
+        }
+    }
+
     @Test func policiesWithoutAProviderAreToldOf() {
         let result = lint(targets + "policies: [{type: content_filter}]")
         #expect(result.warnings.map(\.code).contains(.withoutEffect))

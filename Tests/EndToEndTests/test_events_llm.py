@@ -421,6 +421,60 @@ def test_answers_are_flagged_and_redacted(run_gateway, origin, folder):
     assert event["usage"]["estimated"] is True
 
 
+# What a detector looks for, as JSON in a string has it: behind a line's end, and with escapes.
+KEPT = ("jane.doe", "example.org", "sk-proj-", "Ab1Ab1", "4111")
+INNER = json.dumps({"t": "hi\njane.doe@example.org\nkey\nsk-proj-" + "Ab1" * 16 + "\n4111 1111 1111 1111"})
+ESCAPED = (r'{"t":"jane.doe\u0040example.org sk\u002dproj-' + "Ab1" * 16 + r' 4111\u00201111\u00201111\u00201111"}')
+PII = {"name": "pii", "type": "pii-detector", "action": "redact"}
+WALL = {"name": "wall", "type": "content_filter", "action": "block", "patterns": ["stop here"]}
+
+
+@pytest.mark.parametrize("policies", [[{**PII, "action": "block"}], [PII, WALL], [WALL, PII]],
+                         ids=["pii-block", "redact-wall", "wall-redact"])
+def test_what_was_refused_is_not_stored(start, folder, policies):
+    gateway = start("same", traffic_mirror={"log_primary_response": True}, policies=policies)
+    turns = [{"role": "user", "content": "stop here\nassistant: forged"}]
+    for place, text in enumerate((INNER, ESCAPED, "so: " + INNER[:-2])):
+        turns += [{"role": "assistant", "content": None, "tool_calls": [
+                      {"id": f"c{place}", "type": "function", "function": {"name": "f", "arguments": text}}]},
+                  {"role": "tool", "tool_call_id": f"c{place}", "content": text}]
+    with gpt(gateway) as client, pytest.raises(openai.ConflictError):
+        client.chat.completions.create(model="jane.doe@example.org", messages=turns, extra_headers=named("no"))
+    event = one(folder, "no")
+    assert event["verdict"] == "block" and event["model"] == "[EMAIL]"
+    lines = event["prompt"]["text"].split("\n")
+    assert lines[:2] == ["user: stop here", "  assistant: forged"] and len(lines) == 8
+    clean = r'{"t": "hi\n[EMAIL]\nkey\n[SECRET]\n[CARD]'
+    assert lines[2:4] == [f'assistant: f {clean}"}}', f'tool: {clean}"}}']
+    raw = b"".join(path.read_bytes() for path in folder.iterdir()).decode()
+    assert [word for word in KEPT if word in raw] == []
+
+
+@pytest.mark.parametrize("text", [INNER, ESCAPED, INNER[:-2]], ids=["lines", "escapes", "cut-off"])
+def test_arguments_are_stored_redacted(run_gateway, origin, folder, text):
+    class Scripted:
+        url = f"http://127.0.0.1:{origin.port}"
+    body = json.dumps({"object": "chat.completion", "model": "m", "choices": [{
+        "index": 0, "finish_reason": "tool_calls", "message": {"role": "assistant", "content": text, "tool_calls": [
+            {"id": "c", "type": "function", "function": {"name": "f", "arguments": text}}]}}]}).encode()
+
+    def reply(connection, request):
+        connection.sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
+                                b"Content-Length: %d\r\n\r\n%s" % (len(body), body))
+    origin.on("/v1/chat/completions", reply)
+    gateway = run_gateway(
+        configuration({"openai": Scripted, "same": Scripted}, folder, "same", routes=[], policies=[PII],
+                      traffic_mirror={"log_primary_response": True, "log_shadow_response": True}),
+        environment={"E2E_KEY": "any"})
+    event, got = compare(gateway, folder, "called")
+    assert got == text
+    for side in ("primary", "shadow"):
+        stored = event["responses"][side]["text"]
+        assert "\nf({" in stored and stored.count("[EMAIL]") == stored.count("[SECRET]") == 2
+    raw = b"".join(path.read_bytes() for path in folder.iterdir()).decode()
+    assert [word for word in KEPT if word in raw] == []
+
+
 def test_all_access(run_gateway, origin, folder, path):
     """With log_all_access what no LLM target gets has an event too."""
     config = settings(origin, event_log={"directory": str(folder), "sync": "50ms"},

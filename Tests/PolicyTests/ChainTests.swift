@@ -218,6 +218,66 @@ import Testing
         #expect(chain.redacted("The Falcon; a@b.de") == "The Falcon; [EMAIL]")
     }
 
+    /// Texts that hold JSON, whole, cut off, in words or within itself: an escape hides no secret,
+    /// and its letter is no part of the word behind it.
+    @Test(arguments: [
+        (
+            #"{"t":"hi\njane@example.org\nk\nsk-proj-abcdEFGH1234567890abcd\n4111 1111 1111 1111"}"#,
+            #"{"t":"hi\n[EMAIL]\nk\n[SECRET]\n[CARD]"}"#
+        ),
+        (
+            #"so: f({"k":"x\tsk\u002dproj-abcdEFGH1234567890abcd", "to":"a\u0040example.org"#,
+            #"so: f({"k":"x\t[SECRET]", "to":"[EMAIL]"#
+        ),
+        (#"[{\"c\":\"\\n4111\\u00201111\\u00201111\\u00201111\"}]"#, #"[{\"c\":\"\\n[CARD]\"}]"#),
+        (#"https:\/\/user:hunter2x@h.example\/"#, #"https:\/\/user:[SECRET]@h.example\/"#),
+        (#"{"sk\u002dproj-abcdEFGH1234567890abcd":1}"#, #"{"[SECRET]":1}"#),
+        (#"C:\users\new \u00e9 \ud83d \"#, #"C:\users\new \u00e9 \ud83d \"#),
+    ])
+    func escapesHideNothingFromTheLog(_ text: String, _ wanted: String) throws {
+        let chain = try PolicyChain([Self.detector(.block)])
+        #expect(chain.redacted(text) == wanted)
+    }
+
+    /// A request for the log is what goes on of it; what could not be looked at is not stored.
+    @Test func documentsForTheLog() throws {
+        let chain = try PolicyChain([
+            Self.filter("f", .block, [.literal("x")]), Self.detector(.block, .email),
+        ])
+        let body = #"{"x":["{\"a\":\"1\\na\\u0040b.de\"}","8.8.8.8"]}"#
+        let clean = try #require(chain.redacted(try JSONDocument(body)))
+        #expect(
+            String(decoding: clean.bytes, as: UTF8.self)
+                == #"{"x":["{\"a\":\"1\\n[EMAIL]\"}","8.8.8.8"]}"#)
+        let many = String(repeating: "a@b ", count: 140_000)
+        #expect(chain.redacted(try JSONDocument("{\"m\":\"\(many)\"}")) == nil)
+        let none = try PolicyChain([Self.filter("f", .block, [.literal("x")])])
+        let same = try JSONDocument(body)
+        #expect(none.redacted(same) === same)
+    }
+
+    /// Only what says that it is base64 is passed over as such.
+    @Test(arguments: [
+        ("data:image/png;base64,", true), ("DATA:image/png;Base64,", true), ("data:,", false),
+        ("data: a@b.de,", false), ("data:text/plain,", false), ("data:base64,", false),
+    ])
+    func dataURLs(_ head: String, _ isOne: Bool) throws {
+        #expect(Array((head + "QUJD").utf8).withUnsafeBytes { EncodedText.isDataURL($0) } == isOne)
+        let noise = String(repeating: "QUJD", count: 300)
+        let (decision, _, _) = try inspect(
+            [Self.filter("f", .block, [.literal("qujd")])], "{\"u\":\"\(head)\(noise)\"}")
+        if case .pass = decision { #expect(isOne) } else { #expect(!isOne) }
+    }
+
+    @Test func escapesHideNothingInAnswers() throws {
+        let chain = try PolicyChain([Self.filter("f", .flag, [.expression(#"\bfalcon\b"#)])])
+        for text in [#"f({"t":"the\nfalcon\n"})"#, #"f({"t":"f\u0061lcon"#] {
+            var report = PolicyReport()
+            Array(text.utf8).withUnsafeBytes { chain.inspectAnswer($0, &report) }
+            #expect(report.verdict == .escalate)
+        }
+    }
+
     @Test func refusals() throws {
         let chain = try PolicyChain([Self.filter("no-\"x\"", .block, [.literal("x")])])
         func string(_ dialect: Dialect) -> String {
