@@ -73,7 +73,6 @@ struct MirrorBlock {
             let provider = targets.settings[block.primary].provider
             for index in block.shadows.indices {
                 block.shadows[index].settings.modelDialect = provider?.dialect
-                block.shadows[index].settings.primaryIsAzure = provider?.azure != nil
             }
         }
         return block

@@ -21,7 +21,8 @@ enum ProviderBlock {
             for key in keys where kind != nil && section.has(key) {
                 findings.add(
                     .conflict, section.place(key), "a target of provider http has none",
-                    "write provider: openai or anthropic")
+                    key == "azure"
+                        ? "write provider: openai" : "write provider: openai or anthropic")
             }
             return nil
         }
@@ -45,7 +46,9 @@ enum ProviderBlock {
     ) -> AzureSettings? {
         guard let azure = section.section("azure") else { return nil }
         guard kind == "openai" else {
-            findings.add(.conflict, azure.place, "belongs to a target of provider openai")
+            findings.add(
+                .conflict, azure.place, "belongs to a target of provider openai",
+                "write provider: openai")
             return nil
         }
         if !section.has("base_url"), !section.has("endpoints") {
@@ -55,9 +58,23 @@ enum ProviderBlock {
         }
         let deployment = azure.required("deployment", "name the model's deployment")
         let version = azure.required("api_version", "write a version of the API: 2024-10-21")
-        guard let deployment, let version, azure.isName(deployment.text, deployment.place),
-            azure.isName(version.text, version.place)
-        else { return nil }
+        // Both are looked at: a fault of the one hides none of the other.
+        let areNames = [deployment, version].compactMap { $0 }.map {
+            isPathName(azure, $0.text, $0.place, findings)
+        }
+        guard let deployment, let version, !areNames.contains(false) else { return nil }
         return AzureSettings(deployment: deployment.text, apiVersion: version.text)
+    }
+
+    /// Whether a text may stand in a path: a server would take dots alone for a way up.
+    private static func isPathName(
+        _ section: Section, _ text: String, _ place: Place, _ findings: Findings
+    ) -> Bool {
+        guard section.isName(text, place) else { return false }
+        guard text.allSatisfy({ $0 == "." }) else { return true }
+        findings.add(
+            .wrongType, place, "is a way through folders, not a name",
+            "write it as Azure's portal shows it")
+        return false
     }
 }

@@ -83,6 +83,11 @@ struct TargetBlock {
         upstream.read(into: &target)
         target.tags.read(section)
         target.provider = ProviderBlock.read(section, kind: kind, &files, findings)
+        if target.provider?.azure != nil, target.pathPrefix.hasSuffix("/openai") {
+            findings.add(
+                .conflict, urlPlace, "/openai is added to it where azure is written",
+                "write https://RESOURCE.openai.azure.com")
+        }
         if let tls = TLSBlock.target(section, &target, findings) { files += tls }
         if let id { indices[id] = settings.count }
         settings.append(target)

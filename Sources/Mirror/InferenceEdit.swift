@@ -26,6 +26,7 @@ final class InferenceEdit {
     private let models: [String: String]
     private let modelDialect: Dialect?
     private let maxTokens: Int
+    private let deployment: String?
     private let tools: ToolSafety
     /// Names that change what a request asks for, or does: each may stand once.
     private static let telling = [
@@ -38,6 +39,7 @@ final class InferenceEdit {
         models = settings.modelMapping
         modelDialect = settings.modelDialect
         maxTokens = provider.maxTokens
+        deployment = provider.azure?.deployment
         tools = settings.tools
     }
 
@@ -51,7 +53,9 @@ final class InferenceEdit {
         else { return .dropped(.untranslatable) }
         guard admits(inference, document.root) else { return .dropped(.sideEffects) }
         let model = document.root["model"]?.string
-        let mapped = model.flatMap { models[$0] }
+        // Elsewhere the deployment stands in the path.
+        let deployment = inference == .responses ? self.deployment : nil
+        let mapped = deployment ?? model.flatMap { models[$0] }
         // Under another provider's name it would be refused, or be quite another model.
         let keepsName = (modelDialect ?? inference.dialect) == dialect
         guard mapped != nil || model == nil || keepsName else { return .dropped(.unmappedModel) }

@@ -67,8 +67,6 @@ public struct ShadowSettings: Sendable, Equatable {
     /// Whose names of models the requests bear: the API of the primary; nil where that is no LLM
     /// provider, and the client's own decides.
     public var modelDialect: Dialect?
-    /// The primary is an Azure deployment: its paths are those of nobody else.
-    public var primaryIsAzure = false
     /// The keys of the mapping in the document's order, for whoever shows it.
     public var mappedModels: [String] = []
     /// What events say of its answers where these do not; with the target's own laid under it.

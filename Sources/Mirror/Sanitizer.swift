@@ -33,9 +33,9 @@ public final class Sanitizer {
     /// The shadow has a name of its own, and a key.
     private let ownsHost: Bool
     private let keyLine: [UInt8]
-    /// Of an LLM shadow that is an Azure deployment, or whose primary is one: what stands around
-    /// the name of what a copy asks a model for. Nil where the path stays as it is.
-    private let modelPath: (start: [UInt8], query: [UInt8])?
+    /// Of a shadow that is an Azure deployment: what stands around the name of what a copy asks a
+    /// model for.
+    private let azure: (start: [UInt8], query: [UInt8])?
     /// Names that are written anew or never go, as bits.
     private let leftOut: UInt64
     private let verdicts = NameVerdicts()
@@ -51,12 +51,7 @@ public final class Sanitizer {
     ) {
         ownsHost = provider != nil
         keyLine = Array((provider?.keyLine ?? "").utf8)
-        if let azure = provider?.azure {
-            modelPath = (Array(azure.pathStart.utf8), Array(azure.query.utf8))
-        } else {
-            modelPath =
-                settings.primaryIsAzure && provider != nil ? (Array("/v1".utf8), []) : nil
-        }
+        azure = provider?.azure.map { (Array($0.pathStart.utf8), Array($0.query.utf8)) }
         var names: [FieldName] = [
             .contentLength, .transferEncoding, .expect, .umbraShadow, .traceparent, .tracestate,
         ]
@@ -194,11 +189,8 @@ public final class Sanitizer {
         if path.isEmpty, request.method == .options { return writer.append(byte: 0x2A) }
         path = UnsafeRawBufferPointer(rebasing: path.dropFirst(leavingOut))
         pathPrefix.withUnsafeBytes { writer.append($0) }
-        if let modelPath, let asked = rewrite.asked {
-            modelPath.start.withUnsafeBytes { writer.append($0) }
-            writer.append(asked.pathEnd)
-            modelPath.query.withUnsafeBytes { writer.append($0) }
-            return
+        if ownsHost, let asked = rewrite.asked, azure != nil || Self.isAzures(path) {
+            return writeModelPath(asked, to: &writer)
         }
         if path.isEmpty || request.pathNeedsSlash { writer.append(byte: 0x2F) }
         guard rewrite.isTranslated, let (start, end) = rewrite.path(path) else {
@@ -206,6 +198,29 @@ public final class Sanitizer {
         }
         text.write(target: start, to: &writer)
         writer.append(end)
+    }
+
+    /// The path of a request to a deployment, or of one that went to a deployment and now goes
+    /// elsewhere. Nothing of the client's is in it.
+    private func writeModelPath(_ asked: Inference, to writer: inout HeadWriter) {
+        guard let azure else {
+            writer.append("/v1")
+            return writer.append(asked.pathEnd)
+        }
+        if asked == .responses {
+            writer.append(AzureSettings.responsesStart)
+        } else {
+            azure.start.withUnsafeBytes { writer.append($0) }
+        }
+        writer.append(asked.pathEnd)
+        azure.query.withUnsafeBytes { writer.append($0) }
+    }
+
+    /// Whether a path is one that Azure OpenAI alone has: a route's target may be a deployment
+    /// where the others are not.
+    private static func isAzures(_ path: UnsafeRawBufferPointer) -> Bool {
+        let path = FieldText(path)
+        return path.hasPrefix("/openai/deployments/") || path.hasPrefix("/openai/responses")
     }
 
     private func write(

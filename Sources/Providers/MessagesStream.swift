@@ -73,6 +73,8 @@ public struct MessagesStream {
             let message = error["message"]?.string ?? error.string ?? "the provider failed"
             return fail(message, &output)
         }
+        // Azure says first how it judges the prompt, in a chunk without a name.
+        if !hasBegun, chunk["choices"]?.count == 0, chunk["id"]?.isEmptyText == true { return }
         begin(chunk, &output)
         if let told = TokenUsage(chunk["usage"]) { usage = told }
         guard let choices = chunk["choices"] else { return }

@@ -81,12 +81,14 @@ struct ProviderFields {
         FieldText(UnsafeRawBufferPointer(start: start, count: count)).equalsFolded(name)
     }
 
-    /// The key that a field carries as clients of the two APIs send it: behind `Bearer`, or as
-    /// `x-api-key`. Nil for all other fields.
+    /// The key that a field carries as clients of the two APIs send it: behind `Bearer`, as
+    /// `x-api-key`, or, to Azure, as `api-key`. Nil for all other fields.
     static func key(in field: Field, _ bytes: UnsafeRawPointer) -> UnsafeRawBufferPointer? {
         let value = FieldText(field.value, of: bytes)
         guard field.known == .authorization else {
-            return FieldText(field.name, of: bytes).equalsFolded("x-api-key") ? value.bytes : nil
+            let name = FieldText(field.name, of: bytes)
+            let carries = name.equalsFolded("x-api-key") || name.equalsFolded("api-key")
+            return carries ? value.bytes : nil
         }
         let scheme: StaticString = "bearer "
         guard value.bytes.count > scheme.utf8CodeUnitCount, value.hasPrefix(scheme) else {

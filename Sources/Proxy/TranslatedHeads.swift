@@ -1,5 +1,6 @@
 import HTTP
 import Providers
+import Upstream
 
 /// The heads of exchanges whose client and target speak different languages.
 extension Forwarding {
@@ -77,7 +78,11 @@ extension ProviderFields {
     /// The end of the request line to an Azure deployment: nothing of the client's path and query
     /// is in it.
     func writeAzureTarget(_ asked: Inference, _ writer: inout HeadWriter) {
-        writer.append(azureStart.buffer)
+        if asked == .responses {
+            writer.append(AzureSettings.responsesStart)
+        } else {
+            writer.append(azureStart.buffer)
+        }
         writer.append(asked.pathEnd)
         writer.append(azureQuery.buffer)
         writer.append(" HTTP/1.1\r\n")
@@ -137,6 +142,7 @@ extension ProviderFields {
         }
         guard key.count > 0 else { return }
         switch dialect {
+        case .openAI where azureStart.count > 0: writer.append("api-key: ")
         case .openAI: writer.append("Authorization: Bearer ")
         case .anthropic: writer.append("x-api-key: ")
         }

@@ -71,7 +71,11 @@ public struct AzureSettings: Sendable, Equatable {
         self.apiVersion = apiVersion
     }
 
-    /// What stands before and behind the name of what is asked (`Inference.pathEnd`).
+    /// What stands before the name of responses: they are asked of the resource, and name the
+    /// deployment as their model.
+    public static let responsesStart: StaticString = "/openai"
+
+    /// What stands before and behind the name of what else is asked (`Inference.pathEnd`).
     public var pathStart: String { "/openai/deployments/\(deployment)" }
     public var query: String { "?api-version=\(apiVersion)" }
 }

@@ -388,6 +388,18 @@ struct Fault: Sendable, CustomTestStringConvertible {
                 + "azure: {deployment: d/../e, api_version: v}}]}",
             .wrongType, "providers.targets[0].azure.deployment", 1, "letters"),
         Fault(
+            "providers: {targets: [{id: a, provider: openai, base_url: http://a, "
+                + "azure: {deployment: \"..\", api_version: v}}]}",
+            .wrongType, "providers.targets[0].azure.deployment", 1, "way through folders"),
+        Fault(
+            "providers: {targets: [{id: a, provider: openai, base_url: http://a, "
+                + "azure: {deployment: a, api_version: c d}}]}",
+            .wrongType, "providers.targets[0].azure.api_version", 1, "letters"),
+        Fault(
+            "providers: {targets: [{id: a, provider: openai, base_url: http://a/openai, "
+                + "azure: {deployment: d, api_version: v}}]}",
+            .conflict, "providers.targets[0].base_url", 1, "/openai is added"),
+        Fault(
             "providers: {targets: [{id: a, base_url: http://a, max_tokens: 5}]}",
             .conflict, "providers.targets[0].max_tokens", 1, "has none"),
     ])

@@ -204,21 +204,25 @@ def test_azure_deployments(run_gateway, origin, shadow, path):
     with openai.AzureOpenAI(azure_endpoint=f"http://127.0.0.1:{gateway.port}", api_key="theirs",
                             api_version="2023-05-15", max_retries=0) as client:
         client.chat.completions.with_raw_response.create(model="x", messages=USER)
-    gateway.ask("/v1/embeddings?a=b", method="POST", body=b'{"model": "m", "input": "x"}')
+    gateway.ask("/v1/embeddings?a=b", method="POST", body=b'{"model": "m", "input": "x"}',
+                fields=[("Ocp-Apim-Subscription-Key", "theirs")])
     gateway.ask("/v1/models?limit=1")
+    gateway.ask("/v1/responses", method="POST", body=b'{"model": "m", "input": "x"}')
     gateway.ask("/v1/messages", method="POST", body=chat.replace(b"{", b'{"max_tokens": 9, ', 1),
                 fields=[("anthropic-version", "2023-06-01")])
     start = f"{path}/one/openai/deployments/d-one"
     assert targets(origin, path) == [
         ("POST", f"{start}/chat/completions{query}"), ("POST", f"{start}/embeddings{query}"),
-        ("GET", f"{path}/one/v1/models?limit=1"), ("POST", f"{start}/chat/completions{query}")]
+        ("GET", f"{path}/one/v1/models?limit=1"), ("POST", f"{path}/one/openai/responses{query}"),
+        ("POST", f"{start}/chat/completions{query}")]
     for seen in origin.seen(path):
         assert seen.all("api-key") == ["ours"] and seen.get("authorization") is None
-    shadow.wait_seen(path, 4)
+        assert seen.get("ocp-apim-subscription-key") is None
+    shadow.wait_seen(path, 5)
     assert sorted(targets(shadow, path)) == [
         ("GET", f"{path}/other/v1/models?limit=1")] + [
         ("POST", f"{path}/other/v1/{end}")
-        for end in ("chat/completions", "chat/completions", "embeddings")]
+        for end in ("chat/completions", "chat/completions", "embeddings", "responses")]
     assert all(seen.all("authorization") == ["Bearer ours"] for seen in shadow.seen(path))
     # The other way round.
     path += "/back"
@@ -227,11 +231,34 @@ def test_azure_deployments(run_gateway, origin, shadow, path):
         [plain, azure("two", shadow, path)],
         traffic_mirror={"primary": "plain", "shadow": "two"}), environment={"E2E_KEY": "ours"})
     gateway.ask("/v1/chat/completions?key=secret", method="POST", body=chat)
+    gateway.ask("/v1/responses", method="POST", body=b'{"model": "m", "input": "x"}')
+    shadow.wait_seen(path, 2)
+    assert targets(origin, path) == [
+        ("POST", f"{path}/plain/v1/chat/completions?key=secret"), ("POST", f"{path}/plain/v1/responses")]
+    assert sorted(targets(shadow, path)) == [
+        ("POST", f"{path}/two/openai/deployments/d-two/chat/completions{query}"),
+        ("POST", f"{path}/two/openai/responses{query}")]
+    assert all(seen.all("api-key") == ["ours"] for seen in shadow.seen(path))
+    # Responses name the deployment as their model.
+    assert json.loads(shadow.seen(f"{path}/two/openai/responses")[0].body)["model"] == "d-two"
+
+
+@pytest.mark.parametrize("whose", ["the route's", "the block's"])
+def test_copies_of_a_deployments_route_go_where_their_shadow_has_them(run_gateway, origin, shadow, path, whose):
+    plain = {"id": "plain", "provider": "openai", "base_url": f"http://127.0.0.1:{origin.port}{path}/plain",
+             "secret_key_ref": {"env": "E2E_KEY"}}
+    other = plain | {"id": "other", "base_url": f"http://127.0.0.1:{shadow.port}{path}/other"}
+    primary, routed = ("plain", "one") if whose == "the route's" else ("one", "plain")
+    gateway = run_gateway(llm_settings(
+        [plain, azure("one", origin, path), other],
+        routes=[{"name": "r", "match": {"path_prefix": "/r/"}, "target": routed, "rewrite_prefix": "/",
+                 "mirror": {"sample_rate": 1.0}}],
+        traffic_mirror={"primary": primary, "shadow": "other"}), environment={"E2E_KEY": "ours"})
+    chat = b'{"model": "m", "messages": [{"role": "user", "content": "Hi"}]}'
+    assert gateway.ask("/r/compat/chat/completions", method="POST", body=chat).status == 200
     shadow.wait_seen(path)
-    assert targets(origin, path) == [("POST", f"{path}/plain/v1/chat/completions?key=secret")]
-    assert targets(shadow, path) == [
-        ("POST", f"{path}/two/openai/deployments/d-two/chat/completions{query}")]
-    assert shadow.seen(path)[0].all("api-key") == ["ours"]
+    way = "v1" if routed == "one" else "compat"
+    assert targets(shadow, path) == [("POST", f"{path}/other/{way}/chat/completions")]
 
 
 ANSWER = b'{"id": "1", "object": "chat.completion", "x": 1.0, "text": "' + b"y" * 40_000 + b'"}'

@@ -227,6 +227,13 @@ struct StreamRow: CustomTestStringConvertible, Sendable {
             [began] + block(0, #"{"type":"text","text":""}"#, text(#"aé\u00e9"#))
                 + ended("end_turn", 5, 7)),
         .init(
+            "what Azure says of the prompt first",
+            [
+                #"{"id":"","model":"","created":0,"choices":[],"prompt_filter_results":[]}"#,
+                piece(#""content":"a""#), piece("", #""stop""#), "[DONE]",
+            ],
+            [began] + block(0, #"{"type":"text","text":""}"#, text("a")) + ended("end_turn")),
+        .init(
             "parallel calls",
             [
                 piece(#""role":"assistant","content":null"#), piece(#""content":"t""#),

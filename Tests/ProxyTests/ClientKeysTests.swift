@@ -29,7 +29,7 @@ import Upstream
             ("Authorization: Bearer\r\n", 0), ("Authorization: Bearer \r\n", 0),
             ("Authorization: Bearer alph\r\n", 0), ("Authorization: Bearer alphaa\r\n", 0),
             ("Authorization: Bearer ALPHA\r\n", 0), ("Authorization: Bearer alpha, beta\r\n", 0),
-            ("X-Api-Key: \r\n", 0), ("X-Api-Keys: alpha\r\n", 0), ("Api-Key: alpha\r\n", 0),
+            ("X-Api-Key: \r\n", 0), ("X-Api-Keys: alpha\r\n", 0), ("Api-Key: alpha\r\n", 1),
             ("X-Api-Key: other\r\nAuthorization: Bearer beta\r\n", 2),
             ("X-Api-Key: \(String(repeating: "a", count: 4_000))\r\n", 0),
             ("Cookie: alpha\r\n", 0), ("X-Api-Key: alpha\\0\r\n", 0),
