@@ -105,7 +105,7 @@ enum NestedText {
     static func document(_ text: UnsafeRawBufferPointer, depth: Int) -> JSONDocument? {
         guard depth < Limits.nestedTextsMax,
             let first = text.first(where: { $0 != 0x20 && $0 != 0x0A && $0 != 0x09 && $0 != 0x0D }),
-            first == UInt8(ascii: "{") || first == UInt8(ascii: "["),
+            "{[\"".utf8.contains(first),
             text.contains(UInt8(ascii: "\\"))
         else { return nil }
         return try? JSONDocument(Array(text))

@@ -192,19 +192,39 @@ struct SideReading {
     /// A turn's text with two spaces in front of each line but the first: no line of it can be
     /// taken for a turn's beginning. What else ends a line becomes a newline.
     private static func indented(_ text: String) -> String {
-        var result = ""
-        result.reserveCapacity(text.utf8.count)
-        var last: Unicode.Scalar = " "
-        for scalar in text.unicodeScalars {
-            switch scalar {
-            case "\n" where last == "\r": break
-            case "\n", "\r", "\u{B}", "\u{C}", "\u{85}", "\u{2028}", "\u{2029}":
-                result += "\n  "
-            default: result.unicodeScalars.append(scalar)
+        var text = text
+        return text.withUTF8 { bytes in
+            var result: [UInt8] = []
+            var (start, at) = (0, 0)
+            while at < bytes.count {
+                let length = lineEnd(bytes, at)
+                guard length > 0 else {
+                    at += 1
+                    continue
+                }
+                result += bytes[start..<at]
+                result += "\n  ".utf8
+                at += length
+                start = at
             }
-            last = scalar
+            if start == 0 { return nil }
+            result += bytes[start...]
+            return String(decoding: result, as: UTF8.self)
+        } ?? text
+    }
+
+    /// Bytes of what ends a line here (Unicode, section 5.8); 0 for anything else.
+    private static func lineEnd(_ bytes: UnsafeBufferPointer<UInt8>, _ at: Int) -> Int {
+        func has(_ byte: UInt8, _ offset: Int) -> Bool {
+            at + offset < bytes.count && bytes[at + offset] == byte
         }
-        return result
+        switch bytes[at] {
+        case 0x0D: return has(0x0A, 1) ? 2 : 1
+        case 0x0A...0x0C: return 1
+        case 0xC2: return has(0x85, 1) ? 2 : 0
+        case 0xE2: return has(0x80, 1) && (has(0xA8, 2) || has(0xA9, 2)) ? 3 : 0
+        default: return 0
+        }
     }
 
     /// Goes over the texts of a part of a request: what names a part is none, nor is a file.
@@ -216,7 +236,8 @@ struct SideReading {
         case .object:
             for member in value.members {
                 switch member.name {
-                case "role", "type", "id", "tool_call_id", "tool_use_id", "data", "media_type":
+                case "role", "type", "id", "call_id", "tool_call_id", "tool_use_id", "data",
+                    "media_type":
                     continue
                 case "file_data", "encrypted_content", "signature":
                     if member.value.withText(EncodedText.isBase64) != true {

@@ -75,6 +75,10 @@ import Testing
             Issue.record("it passed")
             return
         }
+        // A string is JSON too.
+        let string = #"{"m":"\"{\\\"a\\\":\\\"bob\\\\u0040example.com\\\"}\""}"#
+        let (other, _, _) = try inspect([Self.detector(.redact)], string)
+        #expect(text(other) == #"{"m":"\"{\\\"a\\\":\\\"[EMAIL]\\\"}\""}"#)
         // A string in a string in a string, as far as anybody nests them.
         let inner = #"[\"[\\\"[\\\\\\\"f\\\\\\\\u0061lcon\\\\\\\"]\\\"]\"]"#
         let words = Self.filter("words", .block, [.literal("falcon")])

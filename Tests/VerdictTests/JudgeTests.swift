@@ -220,7 +220,7 @@ final class Bench {
             "other: x\nother: y\nother: z"
         ),
         (
-            #""input":[{"type":"function_call","arguments":"{}"},{"type":"new","text":"t"},"u","#
+            #""input":[{"type":"function_call","call_id":"c1","arguments":"{}"},{"type":"new","text":"t"},"u","#
                 + #"{"type":"function_call_output","output":"4"}]"#,
             "assistant: {}\nother: t\nuser: u\ntool: 4"
         ),
