@@ -360,6 +360,7 @@ def test_each_side_gets_its_own_key(run_gateway, origin, shadow, path):
                         "safety": {"methods": ["POST"]}}),
         environment={"E2E_KEY_PROD": "key-of-prod", "E2E_KEY_STAGING": "key-of-staging"})
     body = json.dumps({"model": "m", "messages": USER}).encode()
+    path += "/chat/completions"
     assert gateway.ask(path, method="POST", body=body,
                        fields=[("Authorization", "Bearer theirs")]).status == 200
     copy = shadow.wait_seen(path)[0]
