@@ -69,12 +69,6 @@ struct MirrorBlock {
         case (false, true):
             block.readShadows(section, settings, lane, targets, findings)
         }
-        if targets.settings.indices.contains(block.primary) {
-            let provider = targets.settings[block.primary].provider
-            for index in block.shadows.indices {
-                block.shadows[index].settings.modelDialect = provider?.dialect
-            }
-        }
         return block
     }
 

@@ -12,7 +12,7 @@ extension Schema {
         SchemaKey(
             "auth.keys", .list("mappings: name, and env or file"), "–",
             "[{name: team, env: UMBRA_KEY_TEAM}, {name: ci, file: /run/secrets/ci}]",
-            "Keys of clients, as Authorization: Bearer or x-api-key; they are not passed on. "
+            "Keys of clients, as Authorization: Bearer, x-api-key or api-key; they stay behind. "
                 + "Required."),
         SchemaKey(
             "auth.keys[].name", .text("a name of letters, digits, `.`, `_` and `-`"), "–", "team",

@@ -7,6 +7,8 @@ public struct CopyRewrite: BitwiseCopyable, Sendable, Equatable {
     /// What the request asks for, as the client put it; nil where it asks no model, or the shadow
     /// is no LLM provider's.
     public var inference: Inference?
+    /// What the primary is that got the request.
+    public var primary = CopyPrimary.plain
     /// It is sent in the other API: to another path, without the query and what is this API's own.
     public var isTranslated = false
     /// Its body is not the one that came: what describes that one stays behind.

@@ -24,7 +24,6 @@ final class InferenceEdit {
 
     private let dialect: Dialect
     private let models: [String: String]
-    private let modelDialect: Dialect?
     private let maxTokens: Int
     private let deployment: String?
     private let tools: ToolSafety
@@ -37,14 +36,14 @@ final class InferenceEdit {
     init(_ provider: ProviderSettings, _ settings: ShadowSettings) {
         dialect = provider.dialect
         models = settings.modelMapping
-        modelDialect = settings.modelDialect
         maxTokens = provider.maxTokens
         deployment = provider.azure?.deployment
         tools = settings.tools
     }
 
-    /// Reads a body and says what is sent. What can be read in two ways is not sent.
-    func edit(_ inference: Inference, body: [UInt8]) -> Outcome {
+    /// Reads the body of a request that `primary` got, and says what is sent. What can be read in
+    /// two ways is not sent.
+    func edit(_ inference: Inference, of primary: CopyPrimary, body: [UInt8]) -> Outcome {
         guard let document = try? JSONDocument(body, valuesMax: ShadowLimits.bodyValuesMax),
             document.root.kind == .object,
             // Behind so many, others may stand twice as well.
@@ -57,7 +56,7 @@ final class InferenceEdit {
         let deployment = inference == .responses ? self.deployment : nil
         let mapped = deployment ?? model.flatMap { models[$0] }
         // Under another provider's name it would be refused, or be quite another model.
-        let keepsName = (modelDialect ?? inference.dialect) == dialect
+        let keepsName = (primary.dialect ?? inference.dialect) == dialect
         guard mapped != nil || model == nil || keepsName else { return .dropped(.unmappedModel) }
         if inference.dialect == dialect {
             let body = RequestEdit.edited(

@@ -1,5 +1,25 @@
 public import CoreLoop
+import Providers
 public import Synchronization
+
+/// What a copy's own primary is, the target of its route: its head and its model's name are for
+/// that one.
+public enum CopyPrimary: UInt8, Sendable, BitwiseCopyable {
+    /// No LLM provider: models have the names that the client's API gives them.
+    case plain
+    case openAI, anthropic
+    /// A deployment of Azure OpenAI, whose paths nobody else has.
+    case azure
+
+    /// Nil where the client's own decides.
+    var dialect: Dialect? {
+        switch self {
+        case .plain: nil
+        case .openAI, .azure: .openAI
+        case .anthropic: .anthropic
+        }
+    }
+}
 
 /// The first ring entry of a copy: what it is, and its first slices. One cache line.
 ///
@@ -17,7 +37,8 @@ public struct CopyEntry: BitwiseCopyable, Sendable {
     public var trailerBytes: UInt32
     /// 1 where the request had a body at all (`Content-Length: 0` included): framing is sent along.
     public var hasBody: UInt8 = 0
-    private var reserved: UInt8 = 0
+    /// What the head was written for: a `CopyPrimary`.
+    public var primary: UInt8 = 0
     /// Bytes at the target's start that are the primary's own path prefix: the shadow has another.
     public var primaryPrefixBytes: UInt16 = 0
     /// When the worker pushed it.

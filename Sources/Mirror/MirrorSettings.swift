@@ -64,9 +64,6 @@ public struct ShadowSettings: Sendable, Equatable {
     /// `model_mapping`: the shadow's model for each of the primary's; one that is not in here keeps
     /// its name where both speak one API, else the request is not mirrored.
     public var modelMapping: [String: String] = [:]
-    /// Whose names of models the requests bear: the API of the primary; nil where that is no LLM
-    /// provider, and the client's own decides.
-    public var modelDialect: Dialect?
     /// The keys of the mapping in the document's order, for whoever shows it.
     public var mappedModels: [String] = []
     /// What events say of its answers where these do not; with the target's own laid under it.

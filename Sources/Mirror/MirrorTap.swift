@@ -36,6 +36,7 @@ public final class MirrorTap {
         /// Bit n: the route's lane n wants this request.
         var lanes: UInt8 = 0
         var hasBody: UInt8 = 0
+        var primary = CopyPrimary.plain
         var primaryPrefixBytes: UInt16 = 0
         var headBytes: UInt32 = 0
         var bodyBytes: UInt32 = 0
@@ -262,7 +263,7 @@ public final class MirrorTap {
     /// copies.
     public func open(
         _ lanes: UInt8, route: Int, bodyBytes: UInt64, hasBody: Bool, primaryPrefixBytes: Int = 0,
-        log: UInt32, pair: UInt64 = 0
+        primary: CopyPrimary = .plain, log: UInt32, pair: UInt64 = 0
     ) -> UInt32 {
         var wanted = lanes
         let route = UInt16(truncatingIfNeeded: route)
@@ -283,6 +284,7 @@ public final class MirrorTap {
         capture.route = route
         capture.lanes = wanted
         capture.hasBody = hasBody ? 1 : 0
+        capture.primary = primary
         capture.primaryPrefixBytes = UInt16(truncatingIfNeeded: primaryPrefixBytes)
         capture.log = log
         capture.pair = pair
@@ -415,6 +417,7 @@ public final class MirrorTap {
         entry.bodyBytes = capture.bodyBytes
         entry.trailerBytes = capture.trailerBytes
         entry.hasBody = capture.hasBody
+        entry.primary = capture.primary.rawValue
         entry.primaryPrefixBytes = capture.primaryPrefixBytes
         entry.pair = capture.pair
         var index = 0

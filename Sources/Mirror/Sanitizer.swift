@@ -189,7 +189,7 @@ public final class Sanitizer {
         if path.isEmpty, request.method == .options { return writer.append(byte: 0x2A) }
         path = UnsafeRawBufferPointer(rebasing: path.dropFirst(leavingOut))
         pathPrefix.withUnsafeBytes { writer.append($0) }
-        if ownsHost, let asked = rewrite.asked, azure != nil || Self.isAzures(path) {
+        if ownsHost, let asked = rewrite.asked, azure != nil || rewrite.primary == .azure {
             return writeModelPath(asked, to: &writer)
         }
         if path.isEmpty || request.pathNeedsSlash { writer.append(byte: 0x2F) }
@@ -214,13 +214,6 @@ public final class Sanitizer {
         }
         writer.append(asked.pathEnd)
         azure.query.withUnsafeBytes { writer.append($0) }
-    }
-
-    /// Whether a path is one that Azure OpenAI alone has: a route's target may be a deployment
-    /// where the others are not.
-    private static func isAzures(_ path: UnsafeRawBufferPointer) -> Bool {
-        let path = FieldText(path)
-        return path.hasPrefix("/openai/deployments/") || path.hasPrefix("/openai/responses")
     }
 
     private func write(

@@ -147,6 +147,7 @@ extension ShadowWorker {
             takenNs: now.nanoseconds,
             id: ShadowID(wallMs: WallClock.milliseconds(), random: &random))
         copy.pair = entry.pair
+        copy.rewrite.primary = CopyPrimary(rawValue: entry.primary) ?? .plain
         var exchange: InferenceExchange?
         if copy.pair != 0 || state.pointee.edit != nil,
             let reason = prepare(&copy, state, &exchange)

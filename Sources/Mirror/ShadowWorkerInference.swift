@@ -28,7 +28,7 @@ extension ShadowWorker {
         guard isPlain else { return .untranslatable }
         guard copy.bodyBytes <= exchanges.bodyBytesMax else { return .bodyTooLarge }
         bytesReadThisTurn += copy.bodyBytes
-        switch edit.edit(inference, body: body(of: copy)) {
+        switch edit.edit(inference, of: copy.rewrite.primary, body: body(of: copy)) {
         case .dropped(let reason): return reason
         case .edited(let edited):
             copy.rewrite.inference = inference

@@ -1,5 +1,6 @@
 import CoreLoop
 import HTTP
+import Mirror
 import Providers
 import TLS
 import Upstream
@@ -110,6 +111,11 @@ final class Forwarding {
 
     /// The language of the route's target; nil where it is none of an LLM provider's.
     func dialect(ofRoute route: Int) -> Dialect? { targets[routeTargets[route]].provider?.dialect }
+
+    /// What the route's target is to copies of what it gets.
+    func copyPrimary(ofRoute route: Int) -> CopyPrimary {
+        targets[routeTargets[route]].provider?.copyPrimary ?? .plain
+    }
 
     /// Whether the route's target has to have a key and has none.
     func lacksKey(ofRoute route: Int) -> Bool {

@@ -1,4 +1,5 @@
 import HTTP
+import Mirror
 import Providers
 import Upstream
 
@@ -9,6 +10,8 @@ struct ProviderFields {
     let hostLine: PreparedBytes
     /// The API that the target speaks.
     let dialect: Dialect
+    /// What copies of what it gets are told that it is.
+    let copyPrimary: CopyPrimary
     /// What a translated request asks for where the client's sets no bound. A number and no more:
     /// with anything that has references each look at a target would copy it.
     let maxTokens: Int
@@ -28,6 +31,8 @@ struct ProviderFields {
     init?(_ target: TargetSettings, hasEvents: Bool = false) {
         guard let provider = target.provider else { return nil }
         dialect = provider.dialect
+        copyPrimary =
+            provider.azure != nil ? .azure : provider.dialect == .openAI ? .openAI : .anthropic
         maxTokens = provider.maxTokens
         hostLine = PreparedBytes("Host: \(target.plainAuthority)\r\n")
         keyLine = PreparedBytes(provider.keyLine)

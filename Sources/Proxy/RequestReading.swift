@@ -444,7 +444,8 @@ extension ProxyWorker {
         return tap.open(
             choice.lanes, route: route, bodyBytes: bodyBytes,
             hasBody: requestHead.framing != .none,
-            primaryPrefixBytes: forwarding.prefixBytes(ofRoute: route), log: client.pointee.log,
+            primaryPrefixBytes: forwarding.prefixBytes(ofRoute: route),
+            primary: forwarding.copyPrimary(ofRoute: route), log: client.pointee.log,
             pair: log?.pair(client.pointee.log) ?? 0)
     }
 

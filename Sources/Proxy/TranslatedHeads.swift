@@ -127,22 +127,25 @@ extension ProviderFields {
         return names.contains { isName(start, count, $0) }
     }
 
-    /// Writes the client's own key for the target, which is none of the gateway's.
+    /// Writes the client's own key for the target, which is none of the gateway's. What comes as a
+    /// bearer token goes to Azure as one: there it is no key.
     private func writeClientsKey(
         _ fields: borrowing FieldList, _ bytes: UnsafeRawPointer, _ keys: ClientKeys?,
         _ writer: inout HeadWriter
     ) {
         var key = UnsafeRawBufferPointer(start: nil, count: 0)
+        var isToken = false
         for index in 0..<fields.count {
             let field = fields[index]
             guard let own = Self.key(in: field, bytes), keys?.carriesKey(field, bytes) != true
             else { continue }
             key = own
-            if field.known != .authorization { break }
+            isToken = field.known == .authorization
+            if !isToken { break }
         }
         guard key.count > 0 else { return }
         switch dialect {
-        case .openAI where azureStart.count > 0: writer.append("api-key: ")
+        case .openAI where azureStart.count > 0 && !isToken: writer.append("api-key: ")
         case .openAI: writer.append("Authorization: Bearer ")
         case .anthropic: writer.append("x-api-key: ")
         }

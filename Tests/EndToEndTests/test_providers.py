@@ -255,10 +255,42 @@ def test_copies_of_a_deployments_route_go_where_their_shadow_has_them(run_gatewa
                  "mirror": {"sample_rate": 1.0}}],
         traffic_mirror={"primary": primary, "shadow": "other"}), environment={"E2E_KEY": "ours"})
     chat = b'{"model": "m", "messages": [{"role": "user", "content": "Hi"}]}'
-    assert gateway.ask("/r/compat/chat/completions", method="POST", body=chat).status == 200
+    # A deployment's path that goes to a target as it is, goes to that one's shadow as it is.
+    asked = "openai/deployments/theirs"
+    assert gateway.ask(f"/r/{asked}/chat/completions", method="POST", body=chat).status == 200
     shadow.wait_seen(path)
-    way = "v1" if routed == "one" else "compat"
+    way = "v1" if routed == "one" else asked
     assert targets(shadow, path) == [("POST", f"{path}/other/{way}/chat/completions")]
+
+
+def test_a_models_name_is_that_of_the_routes_target(run_gateway, origin, shadow, path):
+    """Block's primary OpenAI, the route's target and the shadow Anthropic: both know the name."""
+    def target(name, peer, kind):
+        return {"id": name, "provider": kind, "base_url": f"http://127.0.0.1:{peer.port}{path}/{name}",
+                "secret_key_ref": {"env": "E2E_KEY"}}
+    gateway = run_gateway(llm_settings(
+        [target("plain", origin, "openai"), target("claude", origin, "anthropic"),
+         target("next", shadow, "anthropic")],
+        routes=[{"name": "r", "match": {"path_prefix": "/r/"}, "target": "claude", "rewrite_prefix": "/",
+                 "mirror": {"sample_rate": 1.0}}],
+        traffic_mirror={"primary": "plain", "shadow": "next"}), environment={"E2E_KEY": "ours"})
+    body = b'{"model": "claude-x", "max_tokens": 9, "messages": [{"role": "user", "content": "Hi"}]}'
+    gateway.ask("/r/v1/messages", method="POST", body=body, fields=[("anthropic-version", "2023-06-01")])
+    assert json.loads(shadow.wait_seen(path)[0].body)["model"] == "claude-x"
+
+
+@pytest.mark.parametrize("field, sent", [
+    (("X-Api-Key", "theirs"), ("api-key", "theirs")), (("Api-Key", "theirs"), ("api-key", "theirs")),
+    (("Authorization", "Bearer token"), ("authorization", "Bearer token"))])
+def test_who_asks_a_deployment_with_a_key_of_his_own(run_gateway, origin, path, field, sent):
+    keyless = azure("one", origin, path)
+    del keyless["secret_key_ref"]
+    gateway = run_gateway(llm_settings([keyless]))
+    gateway.ask("/v1/messages", method="POST", fields=[field, ("anthropic-version", "2023-06-01")],
+                body=b'{"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": "Hi"}]}')
+    seen = origin.seen(path)[0]
+    carried = [(name, seen.get(name)) for name in ("api-key", "x-api-key", "authorization")]
+    assert [pair for pair in carried if pair[1]] == [sent]
 
 
 ANSWER = b'{"id": "1", "object": "chat.completion", "x": 1.0, "text": "' + b"y" * 40_000 + b'"}'

@@ -66,7 +66,8 @@ final class Rig {
         @discardableResult
         func push(
             head: String, body: [UInt8] = [], trailers: String = "", hasBody: Bool? = nil,
-            shadow: Int = 0, pair: UInt64 = 0, sliceBytes: Int = 8 << 10, now: Instant
+            shadow: Int = 0, pair: UInt64 = 0, primary: CopyPrimary = .plain,
+            sliceBytes: Int = 8 << 10, now: Instant
         ) -> UInt32 {
             let ticket = nextTicket
             nextTicket = (nextTicket + 1) % UInt32(Rig.ringDepth)
@@ -79,6 +80,7 @@ final class Rig {
             entry.hasBody = hasBody ?? !body.isEmpty ? 1 : 0
             entry.sliceCount = UInt16(slices.count)
             entry.pair = pair
+            entry.primary = primary.rawValue
             push(entry, slices)
             return ticket
         }
@@ -169,11 +171,12 @@ final class Rig {
     @discardableResult
     func push(
         _ head: String = Rig.get, body: [UInt8] = [], trailers: String = "", hasBody: Bool? = nil,
-        shadow: Int = 0, pair: UInt64 = 0, sliceBytes: Int = 8 << 10, feeder: Int = 0
+        shadow: Int = 0, pair: UInt64 = 0, primary: CopyPrimary = .plain,
+        sliceBytes: Int = 8 << 10, feeder: Int = 0
     ) -> UInt32 {
         feeders[feeder].push(
             head: head, body: body, trailers: trailers, hasBody: hasBody, shadow: shadow,
-            pair: pair,
+            pair: pair, primary: primary,
             sliceBytes: sliceBytes, now: now)
     }
 

@@ -204,7 +204,7 @@ import Verdict
         _ = try rig.exchange(Self.asked, pair: 0, answer: answer)
         #expect(try rig.next() == nil, "no pair")
         let other = try CaptureRig(.openAI)
-        _ = try other.exchange(Self.asked, to: "POST /v1/files", answer: answer)
+        _ = try other.exchange(Self.asked, to: "POST /v1/moderations", answer: answer)
         #expect(try other.next() == nil, "no inference")
         let unmapped = try CaptureRig(.anthropic, models: [:])
         unmapped.rig.push(

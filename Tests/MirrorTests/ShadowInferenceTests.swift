@@ -16,14 +16,13 @@ import Upstream
 
     private func rig(
         _ server: PeerServer, _ dialect: Dialect, models: [String: String] = [:],
-        modelDialect: Dialect? = nil, pathPrefix: String = "", memoryBytes: Int = 256 << 20
+        pathPrefix: String = "", memoryBytes: Int = 256 << 20
     ) throws -> Rig {
         try Rig(
             [[server.address]], pathPrefix: pathPrefix, provider: Self.provider(dialect),
             memoryBytes: memoryBytes
         ) {
             $0.modelMapping = models
-            $0.modelDialect = modelDialect
             // Beside a key of its own no other goes, whatever the settings say.
             $0.allowFields = ["authorization", "x-api-key"]
         }
@@ -186,15 +185,19 @@ import Upstream
     /// A client of the one API in front of a primary of the other asks for the primary's models.
     @Test func theNamesOfModelsAreThePrimarys() throws {
         let server = try PeerServer()
-        let alike = try rig(server, .anthropic, modelDialect: .anthropic)
-        alike.push(Self.head(), body: Array((#"{"model":"claude","# + Self.asked).utf8))
+        let alike = try rig(server, .anthropic)
+        alike.push(
+            Self.head(), body: Array((#"{"model":"claude","# + Self.asked).utf8),
+            primary: .anthropic)
         let peer = try alike.accept(server)
         let (lines, body) = try message(alike, peer)
         #expect(lines[0] == "POST /v1/messages HTTP/1.1")
         #expect(try JSONDocument(body).root["model"]?.string == "claude")
 
-        let other = try rig(server, .openAI, modelDialect: .anthropic)
-        other.push(Self.head(), body: Array((#"{"model":"claude","# + Self.asked).utf8))
+        let other = try rig(server, .openAI)
+        other.push(
+            Self.head(), body: Array((#"{"model":"claude","# + Self.asked).utf8),
+            primary: .anthropic)
         #expect(try other.next().drop == .unmappedModel)
     }
 
