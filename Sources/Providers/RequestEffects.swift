@@ -112,11 +112,18 @@ public enum RequestEffects: Sendable, Equatable {
         case "function", "custom", "local_shell", "apply_patch", "computer",
             "computer_use_preview":
             true
-        case "shell": tool["environment"]?["type"]?.isText("local") == true
-        case "namespace":
-            tool["tools"].map { ofTools($0, isMessages: false) == .clientTools } ?? false
+        case "shell": every(tool, "environment") { every($0, "type") { $0.isText("local") } }
+        case "namespace": every(tool, "tools") { ofTools($0, isMessages: false) == .clientTools }
         default: false
         }
+    }
+
+    /// Whether there is a member of this name, and each that has it is as it should be.
+    private static func every(
+        _ value: JSONValue, _ name: String, _ isRight: (JSONValue) -> Bool
+    ) -> Bool {
+        let named = value.members.filter { $0.name.lowercased() == name }
+        return !named.isEmpty && named.allSatisfy { isRight($0.value) }
     }
 
     /// Anthropic's own carry a date.

@@ -45,6 +45,10 @@ import Testing
         (#""tools":[{"type":"shell","environment":{"type":"local"}}]"#, .clientTools),
         (#""tools":[{"type":"shell","environment":{"type":"container_auto"}}]"#, .provider),
         (#""tools":[{"type":"shell"}]"#, .provider),
+        (
+            #""tools":[{"type":"shell","environment":{"type":"x"},"environment":{"type":"local"}}]"#,
+            .provider
+        ),
         // The turns of a response.
         (#""input":"x""#, .none), (#""input":[{"role":"user","content":"x"}]"#, .none),
         (#""input":[{"type":"additional_tools","tools":[{"type":"mcp"}]}]"#, .provider),
