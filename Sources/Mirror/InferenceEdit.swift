@@ -62,11 +62,17 @@ final class InferenceEdit {
             let body = RequestEdit.edited(
                 document, model: mapped,
                 asksForUsage: inference == .chat || inference == .completions,
-                store: tools == .all ? .asWritten : inference == .responses ? .never : .notIfAsked)
+                store: store(inference))
             return .edited(Edited(body: body, model: mapped ?? model ?? ""))
         }
         guard inference.counterpart != nil, let model else { return .dropped(.untranslatable) }
         return translate(inference, document, model: mapped ?? model)
+    }
+
+    /// What a copy says of being kept: a provider that may do nothing else may not do that.
+    private func store(_ inference: Inference) -> RequestEdit.Store {
+        if tools == .all { return .asWritten }
+        return inference == .responses ? .never : .notIfAsked
     }
 
     /// Whether a copy that asks no model may be sent: it reads, or everything may.

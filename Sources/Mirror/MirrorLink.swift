@@ -1,6 +1,7 @@
 public import CoreLoop
 import Providers
 public import Synchronization
+public import Upstream
 
 /// What a copy's own primary is, the target of its route: its head and its model's name are for
 /// that one.
@@ -10,6 +11,17 @@ public enum CopyPrimary: UInt8, Sendable, BitwiseCopyable {
     case openAI, anthropic
     /// A deployment of Azure OpenAI, whose paths nobody else has.
     case azure
+
+    /// What a target of these settings is; `plain` without any.
+    public init(_ provider: ProviderSettings?) {
+        self =
+            switch (provider?.dialect, provider?.azure) {
+            case (nil, _): .plain
+            case (.openAI, nil): .openAI
+            case (.openAI, _): .azure
+            case (.anthropic, _): .anthropic
+            }
+    }
 
     /// Nil where the client's own decides.
     var dialect: Dialect? {

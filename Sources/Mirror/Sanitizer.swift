@@ -84,10 +84,11 @@ public final class Sanitizer {
     /// Whether the head written last was that of a HEAD request, whose answer has no content.
     public var isHead: Bool { request.method == .head }
 
-    /// Whether the request whose head `inference(head:)` looked at last changes nothing at an LLM
-    /// provider, though it asks no model.
+    /// Whether a request that asks no model changes nothing at an LLM provider. A head that is not
+    /// well-formed changes nothing either: it is not written.
     func isReading(_ head: UnsafeRawBufferPointer) -> Bool {
-        switch request.method {
+        guard request.parse(head) == .complete(headBytes: head.count) else { return true }
+        return switch request.method {
         case .get, .head, .options: true
         case .post: Inference.isReading(path: request.path.bytes(in: head))
         default: false
@@ -207,13 +208,11 @@ public final class Sanitizer {
             writer.append("/v1")
             return writer.append(asked.pathEnd)
         }
-        if asked == .responses {
-            writer.append(AzureSettings.responsesStart)
-        } else {
-            azure.start.withUnsafeBytes { writer.append($0) }
+        azure.start.withUnsafeBytes { start in
+            azure.query.withUnsafeBytes { query in
+                AzureSettings.write(asked, pathStart: start, query: query, to: &writer)
+            }
         }
-        writer.append(asked.pathEnd)
-        azure.query.withUnsafeBytes { writer.append($0) }
     }
 
     private func write(

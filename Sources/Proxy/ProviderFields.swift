@@ -31,8 +31,7 @@ struct ProviderFields {
     init?(_ target: TargetSettings, hasEvents: Bool = false) {
         guard let provider = target.provider else { return nil }
         dialect = provider.dialect
-        copyPrimary =
-            provider.azure != nil ? .azure : provider.dialect == .openAI ? .openAI : .anthropic
+        copyPrimary = CopyPrimary(provider)
         maxTokens = provider.maxTokens
         hostLine = PreparedBytes("Host: \(target.plainAuthority)\r\n")
         keyLine = PreparedBytes(provider.keyLine)

@@ -78,13 +78,8 @@ extension ProviderFields {
     /// The end of the request line to an Azure deployment: nothing of the client's path and query
     /// is in it.
     func writeAzureTarget(_ asked: Inference, _ writer: inout HeadWriter) {
-        if asked == .responses {
-            writer.append(AzureSettings.responsesStart)
-        } else {
-            writer.append(azureStart.buffer)
-        }
-        writer.append(asked.pathEnd)
-        writer.append(azureQuery.buffer)
+        AzureSettings.write(
+            asked, pathStart: azureStart.buffer, query: azureQuery.buffer, to: &writer)
         writer.append(" HTTP/1.1\r\n")
     }
 

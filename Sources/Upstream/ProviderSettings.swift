@@ -1,3 +1,4 @@
+public import HTTP
 public import Providers
 
 /// How the target of an LLM provider is spoken to.
@@ -71,13 +72,21 @@ public struct AzureSettings: Sendable, Equatable {
         self.apiVersion = apiVersion
     }
 
-    /// What stands before the name of responses: they are asked of the resource, and name the
-    /// deployment as their model.
-    public static let responsesStart: StaticString = "/openai"
-
-    /// What stands before and behind the name of what else is asked (`Inference.pathEnd`).
+    /// What stands before and behind the name of what is asked (`Inference.pathEnd`), but for
+    /// responses.
     public var pathStart: String { "/openai/deployments/\(deployment)" }
     public var query: String { "?api-version=\(apiVersion)" }
+
+    /// Appends path and query of what is asked, of the bytes of `pathStart` and `query`. Responses
+    /// are asked of the resource, and name the deployment as their model.
+    public static func write(
+        _ asked: Inference, pathStart: UnsafeRawBufferPointer, query: UnsafeRawBufferPointer,
+        to writer: inout HeadWriter
+    ) {
+        if asked == .responses { writer.append("/openai") } else { writer.append(pathStart) }
+        writer.append(asked.pathEnd)
+        writer.append(query)
+    }
 }
 
 /// A provider's key. It describes itself as nothing, so that no message can show it.
