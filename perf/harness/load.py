@@ -2,8 +2,9 @@
 
 import json
 import socket
-import subprocess
 import signal
+import subprocess
+import threading
 
 from .processes import Child, Fault, check_listener, listening_inodes, wait_until
 
@@ -83,7 +84,7 @@ class LoadRun:
 
 def run_load(tool, port, cpu, *, seconds, warmup=0.5, rate=None, connections=64, method="GET",
              body=0, expect_bytes=None, requests=None, path="/bench", grace=2.0, tls=None,
-             reconnect=False, body_file=None, fields=REQUEST_FIELDS):
+             reconnect=False, body_file=None, fields=REQUEST_FIELDS, nice=0):
     """Runs the generator to its end. `tls` is its options for https, a list. Raises `Fault` where it
     cannot."""
     scheme = "http" if tls is None else "https"
@@ -105,6 +106,8 @@ def run_load(tool, port, cpu, *, seconds, warmup=0.5, rate=None, connections=64,
         command += ["--expect-bytes", expect_bytes]
     if requests is not None:
         command += ["--requests", requests]
+    if nice:
+        command = ["nice", "-n", nice] + command
     bound = seconds + warmup + grace + 30
     try:
         done = subprocess.run(
@@ -115,6 +118,28 @@ def run_load(tool, port, cpu, *, seconds, warmup=0.5, rate=None, connections=64,
     if "{" not in done.stdout:
         raise Fault(f"load failed ({done.returncode}): {done.stderr.strip()[-500:]}")
     return LoadRun(json.loads(done.stdout))
+
+
+class BackgroundLoad(threading.Thread):
+    """`run_load(…)` beside what this process does meanwhile, started at once."""
+
+    def __init__(self, *args, **how):
+        super().__init__(daemon=True)
+        self.args, self.how = args, how
+        self.found = self.fault = None
+        self.start()
+
+    def run(self):
+        try:
+            self.found = run_load(*self.args, **self.how)
+        except Exception as fault:  # handed to whoever joins
+            self.fault = fault
+
+    def result(self):
+        self.join()
+        if self.fault:
+            raise self.fault
+        return self.found
 
 
 def exchange(port, path="/", seconds=5.0):

@@ -178,14 +178,22 @@ def memory(pids):
     return result
 
 
-def core_busy_ns(cpu):
-    """Nanoseconds that a CPU was not idle so far, by clock ticks, steal left out."""
+@dataclass
+class CoreTimes:
+    """Nanoseconds so far, by clock ticks: at work for this machine; wanted, and taken by its host."""
+
+    busy: int = 0
+    stolen: int = 0
+
+
+def core_times_ns(cpu):
     for line in read("/proc/stat").splitlines():
         words = line.split()
         if words[0] == f"cpu{cpu}":
-            user, nice, system, _idle, _wait, irq, soft = (int(word) for word in words[1:8])
-            return (user + nice + system + irq + soft) * 1_000_000_000 // TICKS_PER_SECOND
-    return 0
+            user, nice, system, _idle, _wait, irq, soft, steal = (
+                int(word) * 1_000_000_000 // TICKS_PER_SECOND for word in words[1:9])
+            return CoreTimes(user + nice + system + irq + soft, steal)
+    return CoreTimes()
 
 
 def listening_inodes(port):

@@ -2,7 +2,7 @@
 
 from .. import statistics
 from ..report import Result
-from .common import best_of
+from .common import best_of, copies
 
 BODY_BYTES = 1 << 20
 CONNECTIONS = 16
@@ -57,15 +57,12 @@ def copied(result, name):
 
 def measure(bench, result, index, name, how, proxy):
     mirrored = "mirrored" in name
-    before = proxy.metrics() if mirrored and proxy.kind == "umbra" else None
     done = bench.measure(
         proxy, result, f"{name} {index + 1}/{bench.rounds}", connections=CONNECTIONS,
-        tail=TAIL_SECONDS if mirrored else 0.05, **how)
+        tail=TAIL_SECONDS if mirrored else 0.05, count=copies(proxy) if mirrored else None, **how)
     megabytes = done.load.answered * BODY_BYTES / 1e6
     add = lambda what, unit, value: result.figure(f"{name}: {what}", unit, proxy.kind).values.append(value)
     add("CPU per MB", "ms", done.cpu.total / 1e6 / max(1e-9, megabytes))
     add("MB a second", "1/s", done.load.per_second * BODY_BYTES / 1e6)
-    if before is not None:
-        name_sent = "umbra_mirror_sent_total"
-        sent = sum(proxy.metrics()[name_sent].values()) - sum(before[name_sent].values())
-        add("share copied", "%", 100 * sent / max(1, done.load.answered))
+    if done.counted is not None:
+        add("share copied", "%", 100 * done.counted / max(1, done.load.answered))

@@ -31,5 +31,12 @@ def add_round(result, subject, done, with_split=True):
     result.figure("others' work on the core", "%", subject).values.append(100 * done.foreign_share)
 
 
+def copies(proxy):
+    """Counts the copies sent so far; None where the proxy does not say."""
+    if proxy.kind != "umbra":
+        return None
+    return lambda: sum(proxy.metrics().get("umbra_mirror_sent_total", {}).values())
+
+
 def total(times):
     return sum(times, CPUTime())

@@ -2,11 +2,10 @@
 
 import os
 import signal
-import threading
 import time
 
-from .. import statistics
-from ..load import exchange, run_load
+from ..bench import STOLEN_SHARE_MAX_LATENCY
+from ..load import BackgroundLoad, exchange
 from ..processes import check_listener
 from ..report import Result
 from .faults import UPSTREAM_MS
@@ -34,50 +33,34 @@ def run(bench, kinds):
     return result
 
 
-class Load(threading.Thread):
-    """The generator beside what this process does meanwhile."""
-
-    def __init__(self, bench, port, seconds):
-        super().__init__(daemon=True)
-        self.bench, self.port, self.seconds = bench, port, seconds
-        self.found = self.fault = None
-
-    def run(self):
-        try:
-            self.found = run_load(
-                self.bench.load_tool, self.port, self.bench.load_cpu, seconds=self.seconds,
-                warmup=0.5, rate=RATE, method="POST", body=BODY_BYTES, expect_bytes=1024)
-        except Exception as fault:  # handed to whoever joins
-            self.fault = fault
-
-    def result(self):
-        self.join()
-        if self.fault:
-            raise self.fault
-        return self.found
-
-
 def shadow_deaths(bench, result, name, number):
     origin, shadow = bench.origin(delay_ms=UPSTREAM_MS), bench.origin(name="shadow")
     off = bench.proxy("umbra", origin, label=f"umbra-{name}-off")
     on = bench.proxy("umbra", origin, shadow, label=f"umbra-{name}-on")
-    ratios, resumed, lost = [], [], 0
+    ratios, resumed, struck, lost = [], [], [], 0
+
+    def load(proxy, act):
+        nonlocal lost
+        done = under_load(bench, proxy, act)
+        lost += done.offered - done.ok
+        return done
+
     for index in range(bench.rounds):
-        loads = {}
+        p99 = {}
         for proxy in (off, on) if index % 2 == 0 else (on, off):
             bench.progress(f"deaths: shadow {name} {index + 1}/{bench.rounds}: {proxy.label}")
-            loads[proxy] = under_load(bench, proxy, lambda: strike(on, number) if proxy is on else None)
-        # Looking for the first copies costs the cores something: in a round whose P99 is not judged.
+            # Finding the process costs the generator's core something: in both rounds.
+            act = (lambda: struck.append(strike(on, number))) if proxy is on else off.roles
+            p99[proxy] = bench.undisturbed(lambda: load(proxy, act), STOLEN_SHARE_MAX_LATENCY).p99_ms
+        # Looking for the first copies costs the cores more: in a round whose P99 is not judged.
         bench.progress(f"deaths: shadow {name} {index + 1}/{bench.rounds}: until copies resume")
-        watched = under_load(bench, on, lambda: resumed.append(strike_and_watch(on, number)))
-        lost += watched.offered - watched.ok
-        lost += loads[on].offered - loads[on].ok
-        ratios.append(loads[on].p99_ms / loads[off].p99_ms)
+        load(on, lambda: resumed.append(strike_and_watch(on, number)))
+        ratios.append(p99[on] / p99[off])
     fault = settled(on)
     if fault:
         result.faults.append(f"shadow {name}: {fault}")
     bench.finish(result, [off, on], [origin, shadow])
-    result.row(f"client errors, shadow {name}", "", lost, 0, note=f"{2 * len(resumed)} times")
+    result.row(f"client errors, shadow {name}", "", lost, 0, note=f"{len(struck) + len(resumed)} times")
     result.row(f"P99 on / off, shadow {name}", "", ratios, 1.05)
     result.row(f"copies resume, shadow {name}, worst", "s", max(resumed, default=None), 1.0)
     result.row(f"counters add up and loans return, shadow {name}", "", 0 if fault else 1, 1, at_least=True)
@@ -88,8 +71,7 @@ def under_load(bench, proxy, act):
     for port in proxy.ports():
         check_listener(port, proxy.child)
     seconds = max(bench.seconds, 2 * EVERY_SECONDS)
-    load = Load(bench, proxy.port, seconds)
-    load.start()
+    load = background_load(bench, proxy, seconds)
     time.sleep(1.0)
     end = time.monotonic() + seconds - EVERY_SECONDS
     while time.monotonic() < end:
@@ -97,6 +79,12 @@ def under_load(bench, proxy, act):
         act()
         time.sleep(max(0, EVERY_SECONDS - (time.monotonic() - started)))
     return load.result()
+
+
+def background_load(bench, proxy, seconds):
+    return BackgroundLoad(
+        bench.load_tool, proxy.port, bench.load_cpu, seconds=seconds, warmup=0.5, rate=RATE, method="POST",
+        body=BODY_BYTES, expect_bytes=1024)
 
 
 def strike(proxy, number):
@@ -155,8 +143,7 @@ def worker_deaths(bench, result):
     waits, refused, broken, never = [], 0, [], 0
     for index in range(bench.rounds):
         bench.progress(f"deaths: worker killed {index + 1}/{bench.rounds}")
-        load = Load(bench, proxy.port, 3.0)
-        load.start()
+        load = background_load(bench, proxy, 3.0)
         time.sleep(1.5)
         worker = proxy.roles()["worker"][index % 2]
         os.kill(worker, signal.SIGKILL)

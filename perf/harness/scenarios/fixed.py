@@ -17,7 +17,7 @@ def run(bench, kinds):
             done = bench.measure(
                 proxy, result, f"round {index + 1}/{bench.rounds}", rate=RATE, expect_bytes=1024)
             add_round(result, proxy.kind, done)
-            sent += done.load.sent
+            sent += done.sent
     bench.finish(result, proxies, [origin], expected=sent)
     measure = f"CPU per request at {RATE:,}/s"
     against(result, "CPU per request", measure, "nginx", 0.95, 0.90)

@@ -2,6 +2,7 @@
 for each fault of the shadow. The same generator for all proxies."""
 
 from .. import statistics
+from ..bench import STOLEN_SHARE_MAX_LATENCY
 from ..report import Result
 from .faults import SHADOW_FAULTS, UPSTREAM_MS
 
@@ -37,6 +38,7 @@ def fault(bench, result, kinds, name, mode, delay):
                 done = bench.measure(
                     proxy, result, f"{name} {index + 1}/{bench.rounds}", rate=RATE, method="POST",
                     body=BODY_BYTES, expect_bytes=1024, tail=0.2,
+                    stolen_max=STOLEN_SHARE_MAX_LATENCY,
                     # That peers lose requests here is a figure of theirs, not a fault of the run.
                     checks_answers=proxy is off or kind == "umbra")
                 p99[proxy] = done.load.p99_ms

@@ -77,7 +77,7 @@ def round_of(bench, result, proxy, what):
     sent = 0
     for version, offer in OFFERS.items():
         done = bench.measure(proxy, result, f"{what}, keep-alive {version}", expect_bytes=1024, tls=offer)
-        sent += done.load.sent
+        sent += done.sent
         request_us = done.cpu_us
         if version == "1.3":
             add_round(result, proxy.kind, done, with_split=False)
@@ -87,7 +87,7 @@ def round_of(bench, result, proxy, what):
                 proxy, result, f"{what}, {'resumed' if resumed else 'full'} {version}", reconnect=True,
                 connections=HANDSHAKE_CONNECTIONS, expect_bytes=1024,
                 tls=offer + (["--tls-resume"] if resumed else []))
-            sent += done.load.sent
+            sent += done.sent
             check_resumption(result, proxy, version, resumed, done.load)
             value = done.cpu_us - request_us
             result.figure(handshake(version, resumed), "µs", proxy.kind).values.append(value)
