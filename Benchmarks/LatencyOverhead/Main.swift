@@ -46,8 +46,11 @@ enum Main {
                 + "about \(fixed(total, 0)) s\n")
         let experiment = Experiment(settings: settings, directory: directory)
         var outcomes: [Outcome] = []
+        var patience = settings.patience
         for shadow in settings.shadows {
-            let outcome = try experiment.run(shadow) { Standard.progress($0) }
+            let outcome = try experiment.run(shadow, patience: &patience) {
+                Standard.progress($0)
+            }
             Standard.endProgress()
             outcomes.append(outcome)
             let ratio = Statistics.median(outcome.ratios).map { fixed($0, 3) } ?? "-"
@@ -70,6 +73,11 @@ enum Main {
             for (reason, count) in outcome.mirror.droppedByReason.sorted(by: { $0.key < $1.key })
             where count > 0 {
                 Standard.out("\(outcome.shadow.name): \(Int(count)) copies dropped: \(reason)\n")
+            }
+            if outcome.repeated + outcome.disturbed > 0 {
+                Standard.out(
+                    "\(outcome.shadow.name): the host took more than 0.5 % of a CPU: \(outcome.repeated) pairs "
+                        + "repeated, \(outcome.disturbed) not for want of patience\n")
             }
             for fault in outcome.faults {
                 Standard.error("check failed: \(outcome.shadow.name): \(fault)\n")

@@ -25,6 +25,7 @@ struct Settings {
     var seconds = 4.0
     var warmUpSeconds = 0.5
     var pairs = 6
+    var patience = 120.0
     var connections = 64
     var method = "POST"
     var bodyBytes = 2_048
@@ -54,6 +55,7 @@ struct Settings {
           --rate R               requests a second (4000); --arrivals even|exponential (even)
           --seconds S            measured time of one round (4); --warmup S before it (0.5)
           --pairs N              pairs of rounds for each shadow (6)
+          --patience S           time for repeating pairs in which the host took more than 0.5 % of a CPU (120)
           --connections C        (64)
           --method GET|POST      GET without body, or POST with --body N bytes (POST, 2048)
           --answer-bytes N       bytes of each answer (1024)
@@ -88,6 +90,7 @@ struct Settings {
         seconds = try arguments.number("--seconds", least: 0.1, otherwise: seconds)
         warmUpSeconds = try arguments.number("--warmup", otherwise: warmUpSeconds)
         pairs = try arguments.integer("--pairs", least: 1, otherwise: pairs)
+        patience = try arguments.number("--patience", otherwise: patience)
         connections = try arguments.integer("--connections", least: 1, otherwise: connections)
         method = try arguments.text("--method") ?? method
         bodyBytes = try arguments.integer("--body", otherwise: method == "POST" ? bodyBytes : 0)
@@ -148,6 +151,7 @@ struct Settings {
             ("rate", .number(rate)), ("arrivals", .text(arrivals.rawValue)),
             ("seconds", .number(seconds)),
             ("warmup_seconds", .number(warmUpSeconds)), ("pairs", .integer(pairs)),
+            ("patience_seconds", .number(patience)),
             ("connections", .integer(connections)), ("method", .text(method)),
             ("body_bytes", .integer(bodyBytes)),
             ("answer_bytes", .integer(answerBytes)), ("upstream_ms", .number(upstreamMs)),

@@ -1,6 +1,31 @@
 import CLinux
 import CoreLoop
 
+/// What the host took of each CPU of this machine so far, though there was work for it (`steal` of
+/// proc_stat(5)).
+public struct StolenTime: Sendable {
+    private let taken: Instant
+    private let ticks: [Substring: Int]
+
+    /// As it stands now.
+    public init() {
+        taken = .now()
+        let text = String(decoding: Standard.readFile("/proc/stat") ?? [], as: UTF8.self)
+        ticks = text.split(separator: "\n").reduce(into: [:]) { ticks, line in
+            let words = line.split(separator: " ")
+            guard words.count > 8, words[0].hasPrefix("cpu"), words[0] != "cpu" else { return }
+            ticks[words[0]] = Int(words[8])
+        }
+    }
+
+    /// The share of the time since `earlier` that was taken of the CPU that lost most, 0 to 1.
+    public func share(since earlier: StolenTime) -> Double {
+        let seconds = Double(taken.nanoseconds(since: earlier.taken)) / 1e9
+        let lost = ticks.map { cpu, ticks in ticks - (earlier.ticks[cpu] ?? ticks) }.max() ?? 0
+        return Double(lost) / (seconds * Double(sysconf(Int32(_SC_CLK_TCK))))
+    }
+}
+
 /// What a result must say of where it was measured.
 public enum Machine {
     /// Time, kernel, CPU, number of CPUs and load average.

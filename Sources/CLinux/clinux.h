@@ -56,6 +56,14 @@ static inline int umbra_open(const char *path, int flags, mode_t mode) { return 
 static inline int umbra_prctl(int option, unsigned long argument) { return prctl(option, argument, 0, 0, 0); }
 static inline int umbra_errno(void) { return errno; }
 static inline void umbra_prefetch(const void *address) { __builtin_prefetch(address); }
+#if defined(__x86_64__)
+// The sign of each byte, the first one's lowest: Swift makes a pmovmskb of no expression.
+typedef signed char umbra_bytes16 __attribute__((ext_vector_type(16)));
+static inline uint32_t umbra_signs(umbra_bytes16 bytes) {
+    typedef char lanes __attribute__((vector_size(16)));
+    return (uint32_t)__builtin_ia32_pmovmskb128((lanes)bytes);
+}
+#endif
 static inline const char *umbra_entry_name(const struct dirent *entry) { return entry->d_name; }
 
 // The affinity mask of the calling thread: 1,024 CPUs, as the kernel's own cpu_set_t.

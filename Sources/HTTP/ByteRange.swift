@@ -28,7 +28,7 @@ public struct ByteRange: Sendable, Equatable {
     }
 
     /// The empty run at offset 0.
-    public static let empty = ByteRange(offset: 0, count: 0)
+    @inlinable public static var empty: ByteRange { ByteRange(offset: 0, count: 0) }
 
     /// Offset of the first byte, as Int.
     @inlinable public var start: Int { Int(offset) }
@@ -38,6 +38,12 @@ public struct ByteRange: Sendable, Equatable {
 
     /// True where `count` is 0, wherever the run begins.
     @inlinable public var isEmpty: Bool { count == 0 }
+
+    /// The bytes of this run, unchecked, where `head` is the first byte that was parsed.
+    @inlinable @inline(__always)
+    public func bytes(from head: UnsafeRawPointer) -> UnsafeRawBufferPointer {
+        UnsafeRawBufferPointer(start: head + start, count: Int(count))
+    }
 
     /// The bytes of this run in the buffer that was parsed. Traps where the buffer is shorter.
     @inlinable

@@ -1,10 +1,11 @@
+import CLinux
+
 /// The searches that a head's parser spends its time in, 16 bytes a step.
 ///
 /// What Swift 6.3 makes of this was read in the disassembly. Constants are written
 /// `SIMD16(repeating:)`, as a bare literal compiles to a loop over the lanes. Signed comparisons
-/// are one instruction on x86-64, unsigned ones two. `any(mask)` is an outlined call, no `pmovmskb`
-/// is emitted, and a vector's `init(truncatingIfNeeded:)` is one `packsswb` where it is used once,
-/// but a call, which also keeps its callers from being inlined, where it is used often.
+/// are one instruction on x86-64, unsigned ones two. `any(mask)` is an outlined call, and no
+/// `pmovmskb` is emitted: it comes from C.
 extension Bytes {
     /// The class of bytes that a scan stops at.
     private enum Stop {
@@ -44,15 +45,15 @@ extension Bytes {
     private func first(_ stop: Stop, from start: Int) -> Int {
         var index = start
         while index &+ 32 <= count {
-            let bits = Self.narrowed(Self.hits(stop, vector(at: index)))
-            if bits != 0 { return index &+ bits.trailingZeroBitCount &>> 2 }
-            let next = Self.narrowed(Self.hits(stop, vector(at: index &+ 16)))
-            if next != 0 { return index &+ 16 &+ next.trailingZeroBitCount &>> 2 }
+            let bits = Self.bits(Self.hits(stop, vector(at: index)))
+            if bits != 0 { return index &+ Self.firstLane(bits) }
+            let next = Self.bits(Self.hits(stop, vector(at: index &+ 16)))
+            if next != 0 { return index &+ 16 &+ Self.firstLane(next) }
             index &+= 32
         }
         if index &+ 16 <= count {
-            let bits = Self.narrowed(Self.hits(stop, vector(at: index)))
-            if bits != 0 { return index &+ bits.trailingZeroBitCount &>> 2 }
+            let bits = Self.bits(Self.hits(stop, vector(at: index)))
+            if bits != 0 { return index &+ Self.firstLane(bits) }
             index &+= 16
         }
         return firstInTail(stop, from: index)
@@ -65,15 +66,15 @@ extension Bytes {
         guard start < count else { return count }
         guard count >= 16 else { return firstInShort(stop, from: start) }
         let last = count &- 16
-        let seen = UInt64(truncatingIfNeeded: 4 &* (start &- last))
-        let bits = Self.nibbles(Self.hits(stop, vector(at: last))) &>> seen
-        return bits == 0 ? count : start &+ bits.trailingZeroBitCount &>> 2
+        let seen = (start &- last) &<< Self.laneShift
+        let bits = Self.bits(Self.hits(stop, vector(at: last))) &>> UInt64(seen)
+        return bits == 0 ? count : start &+ Self.firstLane(bits)
     }
 
     @inline(never)
     private func firstInShort(_ stop: Stop, from start: Int) -> Int {
         for index in start..<count
-        where Self.nibbles(Self.hits(stop, SIMD16(repeating: Int8(bitPattern: self[index])))) != 0 {
+        where Self.bits(Self.hits(stop, SIMD16(repeating: Int8(bitPattern: self[index])))) != 0 {
             return index
         }
         return count
@@ -109,24 +110,30 @@ extension Bytes {
             .< SIMD16<Int8>(repeating: 0x66)
     }
 
-    /// Eight bits for each pair of lanes, so that the count of trailing zeros, divided by four, is
-    /// the first lane that is set: 0x7F where only a pair's first is, 0x80 where only its second
-    /// is, 0xFF for both.
-    @inline(__always)
-    private static func narrowed(_ mask: SIMDMask<SIMD16<Int8>>) -> UInt64 {
-        let low = SIMD8<Int16>(repeating: -128)
-        let high = SIMD8<Int16>(repeating: 127)
-        var pairs = unsafeBitCast(mask, to: SIMD8<Int16>.self)
-        pairs = pairs.replacing(with: high, where: pairs .> high)
-        pairs = pairs.replacing(with: low, where: pairs .< low)
-        let words = unsafeBitCast(pairs, to: SIMD8<UInt16>.self)
-        return unsafeBitCast(SIMD8<UInt8>(truncatingIfNeeded: words), to: UInt64.self)
-    }
+    #if arch(x86_64)
+        /// One bit for each lane, the first lane lowest.
+        @inline(__always)
+        private static func bits(_ mask: SIMDMask<SIMD16<Int8>>) -> UInt64 {
+            UInt64(umbra_signs(unsafeBitCast(mask, to: SIMD16<Int8>.self)))
+        }
 
-    /// Four bits for each lane, the first lane lowest: may be shifted, for two more instructions.
+        @inline(__always)
+        private static var laneShift: Int { 0 }
+    #else
+        /// Four bits for each lane, the first lane lowest.
+        @inline(__always)
+        private static func bits(_ mask: SIMDMask<SIMD16<Int8>>) -> UInt64 {
+            let pairs = unsafeBitCast(mask, to: SIMD8<UInt16>.self)
+            let nibbles = pairs &>> SIMD8<UInt16>(repeating: 4)
+            return unsafeBitCast(SIMD8<UInt8>(truncatingIfNeeded: nibbles), to: UInt64.self)
+        }
+
+        @inline(__always)
+        private static var laneShift: Int { 2 }
+    #endif
+
     @inline(__always)
-    private static func nibbles(_ mask: SIMDMask<SIMD16<Int8>>) -> UInt64 {
-        let pairs = unsafeBitCast(mask, to: SIMD8<UInt16>.self) &>> SIMD8<UInt16>(repeating: 4)
-        return unsafeBitCast(SIMD8<UInt8>(truncatingIfNeeded: pairs), to: UInt64.self)
+    private static func firstLane(_ bits: UInt64) -> Int {
+        bits.trailingZeroBitCount &>> laneShift
     }
 }

@@ -20,15 +20,15 @@ public struct QPSCap: Sendable {
     /// Smaller caps count as this one, one send in 31 years, so that the window fits 64 bits.
     static let qpsMin = 1e-9
 
-    /// Send times that an ordinary ring holds, and one for caps beyond it.
+    /// Send times that an ordinary ring holds, and one for caps beyond it: more than any `qps`.
     static let capacityOrdinary = 1 << 16
-    static let capacityLarge = Int(ShadowSettings.qpsMax) + 1
+    static let capacityLarge = 1 << 20
 
     /// How many sends there were, and from when on there may be any, nanoseconds.
     @usableFromInline nonisolated(unsafe) let sends: UnsafeMutablePointer<Atomic<UInt64>>
     @usableFromInline nonisolated(unsafe) let opens: UnsafeMutablePointer<Atomic<UInt64>>
     @usableFromInline nonisolated(unsafe) let times: UnsafeMutablePointer<Atomic<UInt64>>
-    /// Send times that the ring holds: a larger `qps` counts as one less than this.
+    /// Send times that the ring holds, a power of two: a larger `qps` counts as one less than this.
     public let capacity: Int
 
     /// Times that are kept for a cap of `qps`. Two sizes only, so that hardly any reload needs
@@ -47,6 +47,8 @@ public struct QPSCap: Sendable {
 
     /// Takes the room of `plan`; nil while the plan only counts.
     public init?(plan: inout MemoryPlan, capacity: Int) {
+        precondition(
+            capacity > 0 && capacity & (capacity - 1) == 0, "a cap's ring is a power of two")
         self.capacity = capacity
         let sends = plan.take(Atomic<UInt64>.self, count: 8)
         let times = plan.take(Atomic<UInt64>.self, count: capacity)
@@ -78,7 +80,7 @@ public struct QPSCap: Sendable {
         let (count, window) = bounds(qps)
         for _ in 0..<Self.attemptsMax {
             let number = sends.pointee.load(ordering: .acquiring)
-            let place = times + Int(number % UInt64(capacity))
+            let place = self.place(of: number)
             let old = place.pointee.load(ordering: .acquiring)
             let previous = number == 0 ? 0 : time(of: number - 1)
             if old != 0 && old >= previous {
@@ -99,14 +101,14 @@ public struct QPSCap: Sendable {
     }
 
     /// Whether `take` would not refuse now: a look ahead for what is not worth starting otherwise.
-    /// Takes nothing.
-    public func hasRoom(qps: Double, now: Instant) -> Bool {
-        guard qps > 0, now.nanoseconds >= opens.pointee.load(ordering: .acquiring) else {
-            return false
-        }
+    /// Takes nothing. `clock` is read only where `earlier`, some time before it, does not settle it.
+    public func hasRoom(qps: Double, earlier: Instant, clock: () -> Instant) -> Bool {
+        guard qps > 0 else { return false }
         let (count, window) = bounds(qps)
         let number = sends.pointee.load(ordering: .acquiring)
-        return number < count || time(of: number - count) + window <= now.nanoseconds
+        let last = number < count ? 0 : time(of: number - count) + window
+        let opening = max(last, opens.pointee.load(ordering: .acquiring))
+        return opening <= earlier.nanoseconds || opening <= clock().nanoseconds
     }
 
     /// How many sends may lie in which window, nanoseconds.
@@ -119,7 +121,11 @@ public struct QPSCap: Sendable {
     }
 
     private func time(of number: UInt64) -> UInt64 {
-        times[Int(number % UInt64(capacity))].load(ordering: .acquiring)
+        place(of: number).pointee.load(ordering: .acquiring)
+    }
+
+    private func place(of number: UInt64) -> UnsafeMutablePointer<Atomic<UInt64>> {
+        times + (Int(truncatingIfNeeded: number) & (capacity - 1))
     }
 
     private func advance(from number: UInt64) {

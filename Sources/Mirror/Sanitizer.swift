@@ -223,27 +223,30 @@ public final class Sanitizer {
         if rewrite.inference != nil {
             return writeEach(fields, of: bytes, keepsTrailer: keepsTrailer, rewrite, to: &writer)
         }
+        guard let base = bytes.baseAddress else { return }
+        let mayHoldQuery = SecretText.mayHoldQuery(bytes)
         // Lines that stay as they are and follow each other go in one piece.
-        var run = 0..<0
+        var run = ByteRange.empty
         for index in 0..<fields.count {
             let field = fields[index]
-            guard keeps(field, bytes, keepsTrailer) else { continue }
-            let value = field.value.bytes(in: bytes)
-            if SecretText.needsCleaning(value) {
-                writer.append(UnsafeRawBufferPointer(rebasing: bytes[run]))
-                run = 0..<0
-                writer.append(field.name.bytes(in: bytes))
+            guard keeps(field, base, keepsTrailer) else { continue }
+            let value = field.value.bytes(from: base)
+            let line = field.line
+            if SecretText.needsCleaning(value, mayHoldQuery: mayHoldQuery) {
+                writer.append(run.bytes(from: base))
+                run = .empty
+                writer.append(field.name.bytes(from: base))
                 writer.append(": ")
                 text.write(value: value, to: &writer)
                 writer.append("\r\n")
-            } else if run.upperBound == field.line.start {
-                run = run.lowerBound..<field.line.end
+            } else if run.end == line.start {
+                run.count += line.count
             } else {
-                writer.append(UnsafeRawBufferPointer(rebasing: bytes[run]))
-                run = field.line.start..<field.line.end
+                writer.append(run.bytes(from: base))
+                run = line
             }
         }
-        writer.append(UnsafeRawBufferPointer(rebasing: bytes[run]))
+        writer.append(run.bytes(from: base))
     }
 
     /// As above, line by line, of a copy that asks a model.
@@ -251,15 +254,16 @@ public final class Sanitizer {
         _ fields: borrowing FieldList, of bytes: UnsafeRawBufferPointer, keepsTrailer: Bool,
         _ rewrite: CopyRewrite, to writer: inout HeadWriter
     ) {
+        guard let base = bytes.baseAddress else { return }
         for index in 0..<fields.count {
             let field = fields[index]
-            let name = field.name.bytes(in: bytes)
-            guard keeps(field, bytes, keepsTrailer),
+            let name = field.name.bytes(from: base)
+            guard keeps(field, base, keepsTrailer),
                 !rewrite.drops(name, hasOwnKey: !keyLine.isEmpty)
             else { continue }
-            let value = field.value.bytes(in: bytes)
-            guard SecretText.needsCleaning(value) else {
-                writer.append(field.line.bytes(in: bytes))
+            let value = field.value.bytes(from: base)
+            guard SecretText.needsCleaning(value, mayHoldQuery: true) else {
+                writer.append(field.line.bytes(from: base))
                 continue
             }
             writer.append(name)
@@ -269,9 +273,8 @@ public final class Sanitizer {
         }
     }
 
-    private func keeps(_ field: Field, _ bytes: UnsafeRawBufferPointer, _ keepsTrailer: Bool)
-        -> Bool
-    {
+    @inline(__always)
+    private func keeps(_ field: Field, _ bytes: UnsafeRawPointer, _ keepsTrailer: Bool) -> Bool {
         if field.isHopByHop || field.known.bit & leftOut != 0 { return false }
         switch field.known {
         case .host: return true
@@ -282,27 +285,29 @@ public final class Sanitizer {
         }
     }
 
+    @inline(__always)
     private func keepsByName(
-        _ field: Field, _ bytes: UnsafeRawBufferPointer, _ isHarmless: Bool
+        _ field: Field, _ bytes: UnsafeRawPointer, _ isHarmless: Bool
     ) -> Bool {
-        let source = field.name.bytes(in: bytes)
+        let source = field.name.bytes(from: bytes)
         // The same names come with every request: judging one anew costs 1,000 instructions.
         let verdict: NameVerdict
         if isHarmless {
             verdict = judge(source, isHarmless: true)
-        } else if let known = verdicts.find(source) {
+        } else if let known = verdicts.find(source.baseAddress!, source.count) {
             verdict = known
         } else {
             verdict = judge(source, isHarmless: false)
-            verdicts.keep(verdict, for: source)
+            verdicts.keep(verdict, for: source.baseAddress!, source.count)
         }
         switch verdict {
         case .drop: return false
         case .keep: return true
-        case .keepUnlessBearer: return !Self.isBearer(field.value.bytes(in: bytes))
+        case .keepUnlessBearer: return !Self.isBearer(field.value.bytes(from: bytes))
         }
     }
 
+    @inline(never)
     private func judge(_ source: UnsafeRawBufferPointer, isHarmless: Bool) -> NameVerdict {
         // Nobody has such a name but one who hopes that nobody reads it to its end.
         guard source.count <= ShadowLimits.fieldNameBytesMax else { return .drop }
@@ -333,7 +338,7 @@ public final class Sanitizer {
     /// Whether a value is a bearer token, whatever the field is called.
     private static func isBearer(_ value: UnsafeRawBufferPointer) -> Bool {
         let scheme: StaticString = "bearer "
-        guard value.count > scheme.utf8CodeUnitCount else { return false }
+        guard value.count > scheme.utf8CodeUnitCount, value[0] | 0x20 == 0x62 else { return false }
         for index in 0..<scheme.utf8CodeUnitCount
         where value[index] | 0x20 != scheme.utf8Start[index] | 0x20 {
             return false

@@ -34,16 +34,20 @@ public struct SecretText: ~Copyable {
         folded.deallocate()
     }
 
+    /// False where nothing in a section of field lines begins a query or a fragment: then no value
+    /// of it has to be searched for one.
+    static func mayHoldQuery(_ section: UnsafeRawBufferPointer) -> Bool {
+        guard let start = section.baseAddress else { return false }
+        // `memchr` looks at 32 bytes at once; a loop here was a fifth of a copy's cost.
+        return memchr(start, 0x3F, section.count) != nil
+            || memchr(start, 0x23, section.count) != nil
+    }
+
     /// True where a field's value may hold a URL with something to clean; others are copied as they
     /// are.
-    static func needsCleaning(_ value: UnsafeRawBufferPointer) -> Bool {
-        guard let first = value.first else { return false }
-        if first == 0x2F { return true }
-        // `memchr` looks at 32 bytes at once; a loop here was a fifth of a copy's cost.
-        let start = value.baseAddress!
-        if memchr(start, 0x3F, value.count) != nil || memchr(start, 0x23, value.count) != nil {
-            return true
-        }
+    static func needsCleaning(_ value: UnsafeRawBufferPointer, mayHoldQuery: Bool) -> Bool {
+        guard let start = value.baseAddress, value.count > 0 else { return false }
+        if value[0] == 0x2F || mayHoldQuery && Self.mayHoldQuery(value) { return true }
         var from = 0
         while let colon = memchr(start + from, 0x3A, value.count - from) {
             from = UnsafeRawPointer(colon) - start + 1
@@ -67,7 +71,7 @@ public struct SecretText: ~Copyable {
     ) {
         var place = start
         var copied = 0
-        var index = 0
+        var index = Self.skip(text, 0, to: Self.marks)
         while index < text.count {
             let (byte, width) = place == .prose ? (text[index], 1) : Self.unit(text, index)
             var next = index + width
@@ -85,9 +89,31 @@ public struct SecretText: ~Copyable {
                 place = .prose
             default: break
             }
-            index = next
+            index = Self.skip(text, next, to: Self.marks)
         }
         writer.append(UnsafeRawBufferPointer(rebasing: text[copied...]))
+    }
+
+    /// What `write` may stop at: HTAB, space, `" # % & : ; < > ?`, a bit for each. All other bytes
+    /// are copied.
+    private static var marks: UInt64 { 0xDC00_006D_0000_0200 }
+
+    /// What ends an authority or may hide it: HTAB, space, `" # % / < > ?`.
+    private static var authorityMarks: UInt64 { 0xD000_802D_0000_0200 }
+
+    /// The first index from `start` on whose byte is one of `marks`, or `@`.
+    @inline(__always)
+    private static func skip(
+        _ text: UnsafeRawBufferPointer, _ start: Int, to marks: UInt64
+    ) -> Int {
+        guard let base = text.baseAddress else { return start }
+        var index = start
+        while index < text.count {
+            let byte = base.load(fromByteOffset: index, as: UInt8.self)
+            if byte <= 0x40, byte == 0x40 || marks &>> UInt64(byte) & 1 != 0 { break }
+            index &+= 1
+        }
+        return index
     }
 
     /// Where to go on behind the separator before `start`: there, or behind the value of a secret
@@ -115,13 +141,13 @@ public struct SecretText: ~Copyable {
         _ text: UnsafeRawBufferPointer, _ start: Int, _ copied: inout Int,
         _ writer: inout HeadWriter
     ) -> Int {
-        var index = start
+        var index = Self.skip(text, start, to: Self.authorityMarks)
         var host = start
         while index < text.count {
             let (byte, width) = Self.unit(text, index)
             if byte == 0x2F || byte == 0x3F || byte == 0x23 || Self.endsURL(byte) { break }
-            index += width
-            if byte == 0x40 { host = index }
+            if byte == 0x40 { host = index + width }
+            index = Self.skip(text, index + width, to: Self.authorityMarks)
         }
         guard host > start else { return start }
         writer.append(UnsafeRawBufferPointer(rebasing: text[copied..<start]))

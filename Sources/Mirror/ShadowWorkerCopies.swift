@@ -47,6 +47,7 @@ extension ShadowWorker {
 
     private func takeCopies(from index: Int, atMost budget: Int) -> Int {
         var taken = 0
+        let wallMs = WallClock.milliseconds()
         while taken < budget, bytesReadThisTurn < ShadowLimits.bodyBytesPerTurnMax,
             let cell = links[index].copies.peek()
         {
@@ -65,7 +66,7 @@ extension ShadowWorker {
             prefetchNext(of: index)
             taken += 1
             if isWhole, Int(entry.shadow) < shadowCount {
-                start(entry, from: index)
+                start(entry, from: index, wallMs: wallMs)
             } else {
                 giveBack(index, .dropped(entry.ticket, .invalidCopy))
             }
@@ -113,7 +114,7 @@ extension ShadowWorker {
     }
 
     /// The checks, the cheapest first; then the copy gets a connection.
-    private func start(_ entry: CopyEntry, from index: Int) {
+    private func start(_ entry: CopyEntry, from index: Int, wallMs: UInt64) {
         let shadow = Int(entry.shadow)
         let state = shadows + shadow
         guard board.control[.enabled].value != 0 else {
@@ -136,7 +137,9 @@ extension ShadowWorker {
             return giveBack(index, .dropped(entry.ticket, .inFlightLimit))
         }
         // A look ahead: a flood beyond the cap must not cost a rendering or a connection each.
-        guard (caps + shadow).pointee.hasRoom(qps: state.pointee.qps, now: clock()) else {
+        let hasRoom = (caps + shadow).pointee.hasRoom(
+            qps: state.pointee.qps, earlier: now, clock: { clock() })
+        guard hasRoom else {
             return giveBack(index, .dropped(entry.ticket, .qpsCap))
         }
         var copy = ShadowCopy(
@@ -145,7 +148,7 @@ extension ShadowWorker {
             sliceCount: Int(entry.sliceCount), hasBody: entry.hasBody != 0,
             primaryPrefixBytes: Int(entry.primaryPrefixBytes), pass: .ordinary,
             takenNs: now.nanoseconds,
-            id: ShadowID(wallMs: WallClock.milliseconds(), random: &random))
+            id: ShadowID(wallMs: wallMs, random: &random))
         copy.pair = entry.pair
         copy.rewrite.primary = CopyPrimary(rawValue: entry.primary) ?? .plain
         var exchange: InferenceExchange?

@@ -21,12 +21,17 @@ extension ShadowWorker {
             endUnsent(slot, .switchedOff, .nothing)
             return keep(slot)
         }
-        guard (caps + shadow).pointee.take(qps: state.pointee.qps, clock: { clock() }) else {
+        var taken = now
+        let isTaken = (caps + shadow).pointee.take(qps: state.pointee.qps) {
+            taken = clock()
+            return taken
+        }
+        guard isTaken else {
             endUnsent(slot, .qpsCap, .nothing)
             return keep(slot)
         }
         markSent(connection.pointee.copy)
-        connection.pointee.copy.firstByteNs = clock().nanoseconds
+        connection.pointee.copy.firstByteNs = taken.nanoseconds
         connection.pointee.phase = .sending
         timers.schedule(slot, at: connection.pointee.copy.taken.adding(ms: state.pointee.timeoutMs))
         send(slot, isRendered: true)

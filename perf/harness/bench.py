@@ -185,6 +185,7 @@ class Bench:
                 break
             self.patience -= seconds
             self.repeated += 1
+            self.progress(f"again: the host took {100 * share:.1f} % of a core ({self.patience:.0f} s of patience left)")
         self.stolen_shares.append(share)
         return done
 
