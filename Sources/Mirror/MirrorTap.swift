@@ -248,6 +248,9 @@ public final class MirrorTap {
     }
 
     /// Counts a drop for every lane in `lanes`.
+    // Not inlined: a loop that it stands in would begin with a runtime call (swift_beginAccess) for
+    // `onDrop`, drop or none.
+    @inline(never)
     private func drop(_ lanes: UInt8, route: UInt16, _ reason: DropReason, log: UInt32) {
         var left = lanes
         while left != 0 {
@@ -347,6 +350,8 @@ public final class MirrorTap {
             return false
         }
         loans += 1
+        // This one stays away; the next head goes into another.
+        if part == .head { blocks.prefetchNext(Int(slice.count)) }
         return true
     }
 
@@ -384,8 +389,9 @@ public final class MirrorTap {
             let shadow = lane.pointee.shadow
             let isOn = lane.pointee.isEnabled && board.control[.enabled].value != 0
             if let reason = isOn ? push(id, shadow: shadow, now: now, slices) : .switchedOff {
-                tallies[shadow].dropped(reason).add()
-                onDrop?(capture.pointee.log, shadow, reason)
+                drop(
+                    1 << UInt8(bit), route: capture.pointee.route, reason,
+                    log: capture.pointee.log)
             } else {
                 tallies[shadow].outstanding.add()
                 pushed += 1

@@ -101,7 +101,7 @@ public struct QPSCap: Sendable {
     }
 
     /// Whether `take` would not refuse now: a look ahead for what is not worth starting otherwise.
-    /// Takes nothing. `clock` is read only where `earlier`, some time before it, does not settle it.
+    /// Takes nothing. `clock` is read only where `earlier`, a time before it, does not settle it.
     public func hasRoom(qps: Double, earlier: Instant, clock: () -> Instant) -> Bool {
         guard qps > 0 else { return false }
         let (count, window) = bounds(qps)

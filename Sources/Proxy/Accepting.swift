@@ -6,6 +6,8 @@ import TLS
 extension ProxyWorker {
     /// Takes new connections off a listener, at most `acceptsPerTurnMax`: it is level-triggered and
     /// says so again.
+    // Not inlined, for the same reason as `wokenUp`.
+    @inline(never)
     func acceptClients(_ place: Int) {
         guard listeners[place].fd >= 0, !isDraining, acceptPausedUntil == 0 else { return }
         var storage = sockaddr_storage()

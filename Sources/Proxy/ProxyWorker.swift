@@ -248,15 +248,20 @@ public final class ProxyWorker {
                 }
             case Kind.upstream: break
             case Kind.listener: acceptClients(token.slot)
-            default:
-                Wake(fd: wakeFD).clear()
-                onWake?()
+            default: wokenUp()
             }
         }
         continueAgain()
         fireTimers()
         takeReturns()
         endTurn(events: count)
+    }
+
+    // Not inlined: the loop would begin with a runtime call (swift_beginAccess) for `onWake`.
+    @inline(never)
+    private func wokenUp() {
+        Wake(fd: wakeFD).clear()
+        onWake?()
     }
 
     private func waitMs(_ wanted: Int32) -> Int32 {

@@ -34,7 +34,7 @@ extension ProxyWorker {
         if client.pointee.capture != MirrorTap.none, let tap {
             let id = client.pointee.capture
             client.pointee.capture = MirrorTap.none
-            let copies = tap.finish(id, now: readClock(), blocks, slices)
+            let copies = tap.finish(id, now: now, blocks, slices)
             if copies > 0, tap.cancelsWithClient { client.pointee.copiesOut = tap.copiesOut(id) }
             if client.pointee.log != AccessLog.none {
                 log?.awaitShadows(client.pointee.log, copies)

@@ -64,7 +64,8 @@ import Testing
             }
             let expected =
                 sent.count < count || sent[sent.count - count] + windowNs <= now
-            #expect(bench.hasRoom(qps: qps, now: now) == expected)
+            let hasRoomByClock = bench.hasRoom(qps: qps, now: now)
+            #expect(hasRoomByClock == expected)
             // What the turn's own time settles needs no look at the clock.
             var looks = 0
             let hasRoom = bench.cap.hasRoom(qps: qps, earlier: Instant(nanoseconds: now)) {
@@ -84,7 +85,8 @@ import Testing
         let bench = try Bench()
         for qps in [0, -1, -.infinity, .nan] as [Double] {
             #expect(!bench.cap.take(qps: qps) { Instant(nanoseconds: 5) })
-            #expect(!bench.hasRoom(qps: qps, now: 5))
+            let hasRoom = bench.hasRoom(qps: qps, now: 5)
+            #expect(!hasRoom)
         }
     }
 
@@ -205,9 +207,11 @@ import Testing
         let opens = Instant(nanoseconds: 5_000_000_000)
         bench.cap.close(until: opens)
         let before = Instant(nanoseconds: opens.nanoseconds - 1)
-        #expect(!bench.hasRoom(qps: 10, now: before.nanoseconds))
+        let hasRoomBefore = bench.hasRoom(qps: 10, now: before.nanoseconds)
+        #expect(!hasRoomBefore)
         #expect(!bench.cap.take(qps: 10) { before })
-        #expect(bench.hasRoom(qps: 10, now: opens.nanoseconds))
+        let hasRoom = bench.hasRoom(qps: 10, now: opens.nanoseconds)
+        #expect(hasRoom)
         #expect(bench.cap.take(qps: 10) { opens })
         bench.cap.close(until: Instant(nanoseconds: .max))
         #expect(!bench.cap.take(qps: 10) { opens.adding(ms: 100_000) })
