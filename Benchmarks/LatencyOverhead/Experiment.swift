@@ -28,13 +28,22 @@ struct Outcome {
     var mirror = MirrorCounts()
     /// P99 off and on of each pair, nanoseconds.
     var pairs: [(off: Double, on: Double, offFirst: Bool)] = []
-    /// Answers with mirroring on, those of repeated pairs included.
-    var answeredOn = 0
+    /// Of all pairs, the repeated ones included, as `mirror` is: requests offered, answers, and
+    /// answers with mirroring on.
+    var offeredInAll = 0
+    var answeredInAll = 0
+    var answeredOnInAll = 0
     /// Pairs that were measured again because of the host, and those that could not be.
     var repeated = 0
     var disturbed = 0
     var processes: [String] = []
     var faults: [String] = []
+
+    mutating func count(_ load: LoadResult, isOn: Bool) {
+        offeredInAll += Int(load.total[.offered])
+        answeredInAll += Int(load.total[.answered])
+        if isOn { answeredOnInAll += Int(load.total[.answered]) }
+    }
 
     var ratios: [Double] { pairs.map { $0.on / $0.off } }
 
@@ -45,10 +54,9 @@ struct Outcome {
     var cpuOffUs: Double { cpuPerRequest(cpuOffNs, off) }
     var cpuOnUs: Double { cpuPerRequest(cpuOnNs, on) }
     /// Copies sent, of the requests that were answered with mirroring on.
-    var mirroredShare: Double { mirror.sent / Double(max(1, answeredOn)) }
+    var mirroredShare: Double { mirror.sent / Double(max(1, answeredOnInAll)) }
     var answeredShare: Double {
-        Double(off.total[.answered] + on.total[.answered])
-            / Double(max(1, off.total[.offered] + on.total[.offered]))
+        Double(answeredInAll) / Double(max(1, offeredInAll))
     }
 }
 
@@ -86,6 +94,7 @@ struct Experiment {
         defer { on.terminate() }
 
         var outcome = Outcome(shadow: shadow)
+        let cpus = [settings.gatewayCPU, settings.loadCPU].compactMap { $0 }
         let start = MirrorCounts(try on.metrics())
         while outcome.pairs.count < settings.pairs {
             var rounds: [Bool: Round] = [:]
@@ -99,9 +108,12 @@ struct Experiment {
                 rounds[mirrors] = try round(mirrors ? on : off, name, progress, &outcome.faults)
                 if let fault = listenerFault(shadow, off, on) { outcome.faults.append(fault) }
             }
-            guard let offRound = rounds[false], let onRound = rounds[true] else { continue }
-            outcome.answeredOn += Int(onRound.load.total[.answered])
-            if StolenTime().share(since: stolenBefore) > Self.stolenShareMax {
+            guard let offRound = rounds[false], let onRound = rounds[true] else {
+                preconditionFailure("a pair has two rounds")
+            }
+            outcome.count(offRound.load, isOn: false)
+            outcome.count(onRound.load, isOn: true)
+            if StolenTime().share(since: stolenBefore, of: cpus) > Self.stolenShareMax {
                 if patience > 0 {
                     patience -= Double(Instant.now().nanoseconds(since: started)) / 1e9
                     outcome.repeated += 1

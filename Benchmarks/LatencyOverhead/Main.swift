@@ -43,7 +43,9 @@ enum Main {
         let total = roundSeconds * Double(settings.pairs * 2 * settings.shadows.count)
         Standard.error(
             "\(settings.shadows.count) shadows, \(settings.pairs) pairs each, \(fixed(settings.rate, 0)) \(settings.method)/s: "
-                + "about \(fixed(total, 0)) s\n")
+                + "about \(fixed(total, 0)) s, "
+                + "\(fixed(settings.patience, 0)) s more where the host disturbs\n"
+        )
         let experiment = Experiment(settings: settings, directory: directory)
         var outcomes: [Outcome] = []
         var patience = settings.patience

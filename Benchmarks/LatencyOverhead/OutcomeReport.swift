@@ -49,6 +49,7 @@ extension Outcome {
                         ])
                     })
             ),
+            ("answered_on_in_all_pairs", .integer(answeredOnInAll)),
             ("pairs_repeated", .integer(repeated)), ("pairs_disturbed", .integer(disturbed)),
             ("cpu_us_per_request_off", .number(cpuOffUs)),
             ("cpu_us_per_request_on", .number(cpuOnUs)),

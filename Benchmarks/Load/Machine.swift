@@ -5,23 +5,32 @@ import CoreLoop
 /// proc_stat(5)).
 public struct StolenTime: Sendable {
     private let taken: Instant
-    private let ticks: [Substring: Int]
+    private let ticks: [Int: Int]
 
     /// As it stands now.
     public init() {
-        taken = .now()
-        let text = String(decoding: Standard.readFile("/proc/stat") ?? [], as: UTF8.self)
+        let text = Standard.readFile("/proc/stat") ?? []
+        self.init(String(decoding: text, as: UTF8.self), at: .now())
+    }
+
+    /// As `/proc/stat` had it in `text`.
+    init(_ text: String, at time: Instant) {
+        taken = time
         ticks = text.split(separator: "\n").reduce(into: [:]) { ticks, line in
             let words = line.split(separator: " ")
-            guard words.count > 8, words[0].hasPrefix("cpu"), words[0] != "cpu" else { return }
-            ticks[words[0]] = Int(words[8])
+            guard words.count > 8, words[0].hasPrefix("cpu"), let cpu = Int(words[0].dropFirst(3))
+            else { return }
+            ticks[cpu] = Int(words[8])
         }
     }
 
-    /// The share of the time since `earlier` that was taken of the CPU that lost most, 0 to 1.
-    public func share(since earlier: StolenTime) -> Double {
+    /// The share of the time since `earlier` that was taken of the one of `cpus` that lost most, 0
+    /// to 1; of all CPUs where there are none.
+    public func share(since earlier: StolenTime, of cpus: [Int] = []) -> Double {
         let seconds = Double(taken.nanoseconds(since: earlier.taken)) / 1e9
-        let lost = ticks.map { cpu, ticks in ticks - (earlier.ticks[cpu] ?? ticks) }.max() ?? 0
+        let lost =
+            ticks.filter { cpus.isEmpty || cpus.contains($0.key) }
+            .map { cpu, ticks in ticks - (earlier.ticks[cpu] ?? ticks) }.max() ?? 0
         return Double(lost) / (seconds * Double(sysconf(Int32(_SC_CLK_TCK))))
     }
 }

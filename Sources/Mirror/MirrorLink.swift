@@ -53,7 +53,7 @@ public struct CopyEntry: BitwiseCopyable, Sendable {
     public var primary: UInt8 = 0
     /// Bytes at the target's start that are the primary's own path prefix: the shadow has another.
     public var primaryPrefixBytes: UInt16 = 0
-    /// When the worker pushed it.
+    /// When the worker's turn that pushed it began.
     public var pushedNs: UInt64
     /// The first slices; further ones lie in the `CopyCell`s behind this entry.
     public var slices: (Slice, Slice)

@@ -13,6 +13,22 @@ import Testing
         #expect(Statistics.median(values) == expected)
     }
 
+    /// Of /proc/stat, in hundredths of a second: of two CPUs the one that lost more counts.
+    @Test func stolenTimeIsThatOfTheCPUThatLostMost() {
+        func stolen(_ first: Int, _ second: Int, atSeconds seconds: UInt64) -> StolenTime {
+            StolenTime(
+                "cpu  9 9 9 9 9 9 9 900 9 9\ncpu0 1 2 3 4 5 6 7 \(first) 8 9\n"
+                    + "cpu1 1 2 3 4 5 6 7 \(second) 8 9\nintr 1 2 3 4 5 6 7 800 9\n",
+                at: Instant(nanoseconds: seconds * 1_000_000_000))
+        }
+        let before = stolen(50, 70, atSeconds: 10)
+        #expect(stolen(51, 90, atSeconds: 12).share(since: before) == 0.1)
+        #expect(stolen(51, 90, atSeconds: 12).share(since: before, of: [0]) == 0.005)
+        #expect(stolen(50, 70, atSeconds: 12).share(since: before) == 0)
+        let nothing = StolenTime("", at: Instant(nanoseconds: 12_000_000_000))
+        #expect(nothing.share(since: before) == 0)
+    }
+
     @Test func intervalOfEqualValuesIsThatValue() {
         let interval = Statistics.medianInterval([1.02, 1.02, 1.02], seed: 7)
         #expect(interval?.low == 1.02 && interval?.high == 1.02)
