@@ -77,9 +77,11 @@ enum Main {
                 Standard.out("\(outcome.shadow.name): \(Int(count)) copies dropped: \(reason)\n")
             }
             if outcome.repeated + outcome.disturbed > 0 {
+                let most = fixed(100 * Experiment.stolenShareMax, 1)
                 Standard.out(
-                    "\(outcome.shadow.name): the host took more than 0.5 % of a CPU: \(outcome.repeated) pairs "
-                        + "repeated, \(outcome.disturbed) not for want of patience\n")
+                    "\(outcome.shadow.name): the host took more than \(most) % of a CPU: "
+                        + "\(outcome.repeated) pairs were repeated, "
+                        + "\(outcome.disturbed) count though they were not (--patience)\n")
             }
             for fault in outcome.faults {
                 Standard.error("check failed: \(outcome.shadow.name): \(fault)\n")

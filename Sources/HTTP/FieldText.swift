@@ -13,7 +13,7 @@ public struct FieldText {
     /// The text at `range` of the head that begins at `head`.
     @inlinable
     public init(_ range: ByteRange, of head: UnsafeRawPointer) {
-        bytes = UnsafeRawBufferPointer(start: head + range.start, count: Int(range.count))
+        bytes = range.bytes(from: head)
     }
 
     /// Whether it is `word`.

@@ -10,7 +10,7 @@ QPS = 200_000
 # Time after a round in which the shadow's work of that round still counts as its CPU.
 TAIL_SECONDS = 0.5
 # The bare client: what sends as many requests at the shadow as it may, with the shadow process's
-# priority, on the proxy's core. Nothing that copies can cost less than such a client.
+# priority, on the proxy's core: it parses no head that others wrote, and cleans none.
 BARE = "bare client"
 BARE_NICE = 10
 BARE_CONNECTIONS = 32
@@ -47,8 +47,8 @@ def run(bench, kinds):
                 8 if judged else None, 6.5 if judged else None)
         result.notes.append(
             f"{BARE}: not a proxy's copies but requests of the load generator's own to the shadow, {BARE_CONNECTIONS} "
-            f"connections at nice {BARE_NICE} on the proxy's core, beside the proxy without mirroring: what the kernel "
-            "alone asks for a copy.")
+            f"connections at nice {BARE_NICE} on the proxy's core, beside the proxy without mirroring: little more "
+            "than what the kernel asks for a copy.")
     result.notes.append("CPU added per copy: (CPU per request with copies − without) ÷ share of requests copied.")
     return result
 
