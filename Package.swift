@@ -13,8 +13,11 @@ func library(_ name: String, _ dependencies: [Target.Dependency], path: String? 
     .target(name: name, dependencies: dependencies, path: path, swiftSettings: settings)
 }
 
-func tool(_ name: String, _ dependencies: [Target.Dependency], path: String? = nil) -> Target {
-    .executableTarget(name: name, dependencies: dependencies, path: path, swiftSettings: settings)
+func tool(
+    _ name: String, _ dependencies: [Target.Dependency], path: String? = nil, linkerSettings: [LinkerSetting]? = nil
+) -> Target {
+    .executableTarget(
+        name: name, dependencies: dependencies, path: path, swiftSettings: settings, linkerSettings: linkerSettings)
 }
 
 /// A benchmark that counts allocations: see AllocationCount.swift.
@@ -50,7 +53,8 @@ let package = Package(
         library("Configuration", ["CYAML", "CLinux", "CoreLoop", "HTTP", "Providers", "Policy", "TLS", "EventLog", "Verdict", "Upstream", "Mirror", "Proxy"]),
         library("Admin", ["CLinux", "CoreLoop", "HTTP", "Providers", "Policy", "TLS", "EventLog", "Verdict", "Upstream", "Mirror", "Proxy", "Configuration"]),
         library("Load", ["CLinux", "CoreLoop", "TLS"], path: "Benchmarks/Load"),
-        tool("umbra", ["CLinux", "CoreLoop", "HTTP", "Providers", "Policy", "Mock", "TLS", "EventLog", "Verdict", "Upstream", "Mirror", "Proxy", "Configuration", "Admin", "Load"]),
+        tool("umbra", ["CLinux", "CoreLoop", "HTTP", "Providers", "Policy", "Mock", "TLS", "EventLog", "Verdict", "Upstream", "Mirror", "Proxy", "Configuration", "Admin", "Load"],
+            linkerSettings: [.unsafeFlags(["-static-stdlib"], .when(configuration: .release))]),
 
         tool("load", ["CLinux", "CoreLoop", "TLS", "Load"], path: "Benchmarks/LoadTool"),
         tool("LatencyOverhead", ["CLinux", "CoreLoop", "Load"], path: "Benchmarks/LatencyOverhead"),

@@ -74,6 +74,17 @@ static inline long umbra_getaffinity(struct umbra_cpu_mask *mask) {
 static inline long umbra_setaffinity(const struct umbra_cpu_mask *mask) {
     return syscall(SYS_sched_setaffinity, 0, sizeof *mask, mask);
 }
+// sched_setattr(2), which older C libraries do not have, of an ordinary process: nice value and slice.
+static inline long umbra_set_scheduling(pid_t pid, int nice, uint64_t slice_ns) {
+    struct {
+        uint32_t size, policy;
+        uint64_t flags;
+        int32_t nice;
+        uint32_t priority;
+        uint64_t runtime, deadline, period;
+    } attributes = {.size = sizeof attributes, .policy = SCHED_OTHER, .nice = nice, .runtime = slice_ns};
+    return syscall(SYS_sched_setattr, pid, &attributes, 0);
+}
 static inline int umbra_wait_exited(int status) { return WIFEXITED(status); }
 static inline int umbra_wait_status(int status) { return WEXITSTATUS(status); }
 static inline int umbra_wait_signalled(int status) { return WIFSIGNALED(status); }

@@ -14,6 +14,9 @@ public enum Limits {
     public static let timerTickMs = 32
     /// Timers that one turn may fire; the rest come with the next turn.
     public static let timersPerTurnMax = 1_024
+    /// The slice of time of processes that stand back, of the kernel's 0.1 to 100 ms. Its own slice
+    /// is 3 ms and less.
+    public static let longSliceNs: UInt64 = 10_000_000
     /// Bytes of one line of the gateway's own log, newline included: PIPE_BUF, so that what several
     /// processes write into one pipe is never mixed.
     public static let logLineBytesMax = 4_096

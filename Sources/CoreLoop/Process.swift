@@ -1,6 +1,6 @@
 public import CLinux
 
-/// What a process can do to itself.
+/// What a process can do to itself and to its children.
 public enum ProcessControl {
     /// The CPUs that this process may run on, ascending.
     public static func affinity() -> [Int] {
@@ -28,6 +28,16 @@ public enum ProcessControl {
     public static func dieWithParent(_ parent: pid_t, signal: Int32 = SIGKILL) -> Bool {
         _ = umbra_prctl(PR_SET_PDEATHSIG, UInt(signal))
         return getppid() == parent
+    }
+
+    /// Lets the child `pid` stand back for others where CPUs are short: by its nice value, and by a
+    /// slice of time so long that whoever has the kernel's own and wakes up goes before it (EEVDF,
+    /// since Linux 6.12). The nice value alone where the kernel or a filter knows no slices; false
+    /// where it refuses that too.
+    @discardableResult
+    public static func standBack(_ pid: pid_t, nice: Int) -> Bool {
+        umbra_set_scheduling(pid, Int32(nice), Limits.longSliceNs) == 0
+            || setpriority(__priority_which_t(PRIO_PROCESS.rawValue), id_t(pid), Int32(nice)) == 0
     }
 
     /// Shows `name` (at most 15 bytes) in ps and top.

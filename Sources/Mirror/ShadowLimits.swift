@@ -27,8 +27,8 @@ public enum ShadowLimits {
     /// From so many events (answers above all) in a second on, a turn waits until `restEvents` of
     /// them have gathered, as the last `restWindowNs` had them, but never longer than `restNsMax`.
     public static let restEventsPerSecondMin: UInt64 = 4_000
-    public static let restEvents: UInt64 = 8
-    public static let restNsMax: UInt64 = 500_000
+    public static let restEvents: UInt64 = 16
+    public static let restNsMax: UInt64 = 1_000_000
     public static let restWindowNs: UInt64 = 10_000_000
 
     /// A connect takes at most so long, or the shadow's timeout where that is shorter.

@@ -49,7 +49,6 @@ enum EventsRole {
             let process = board.events
         else { return }
         GatewayLog.count(in: process)
-        setpriority(__priority_which_t(PRIO_PROCESS.rawValue), 0, 5)
         let rings = try EventRings.mapAll()
         // It serves from now on: what comes waits in the rings until the folder is free, which at a
         // reload it is once the former events process has ended.

@@ -19,6 +19,8 @@ final class Generation {
     static let patienceMs: UInt64 = 150
     /// After the drain timeout, what still runs has this long before it is killed.
     static let killAfterMs: UInt64 = 1_000
+    /// The nice value of the roles that no user waits for, but the shadow's, which is a setting.
+    static let sideRoleNice = 5
 
     /// From 1.
     let number: Int
@@ -187,6 +189,8 @@ final class Generation {
                 "--listeners", "\(plan.sets.joined().count)",
             ]
             child.pid = try Spawning.start(words, descriptors(of: child))
+            // From its first page on: loading alone is some milliseconds that a worker would wait.
+            if let nice = nice(of: child.role) { ProcessControl.standBack(child.pid, nice: nice) }
         } catch {
             Console.log(.error, "cannot start \(child.name): \(error)")
             holdBack(child, now)
@@ -196,6 +200,15 @@ final class Generation {
         child.startedMs = now
         cells[.pid].set(UInt64(child.pid))
         cells[.startedMs].set(now)
+    }
+
+    /// How far a role stands back for the workers; nil for those that users wait for.
+    private func nice(of role: Role) -> Int? {
+        switch role {
+        case .supervisor, .worker: nil
+        case .shadow: launch.settings.runtime.shadowNice
+        case .admin, .health, .events: Self.sideRoleNice
+        }
     }
 
     /// The descriptors of a child in the order of `RoleFD`.

