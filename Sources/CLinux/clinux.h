@@ -74,8 +74,8 @@ static inline long umbra_getaffinity(struct umbra_cpu_mask *mask) {
 static inline long umbra_setaffinity(const struct umbra_cpu_mask *mask) {
     return syscall(SYS_sched_setaffinity, 0, sizeof *mask, mask);
 }
-// sched_setattr(2), which older C libraries do not have, of an ordinary process: nice value and slice.
-static inline long umbra_set_scheduling(pid_t pid, int nice, uint64_t slice_ns) {
+// sched_setattr(2), which older C libraries do not have, of this process: nice value and slice.
+static inline long umbra_set_scheduling(int nice, uint64_t slice_ns) {
     struct {
         uint32_t size, policy;
         uint64_t flags;
@@ -83,7 +83,7 @@ static inline long umbra_set_scheduling(pid_t pid, int nice, uint64_t slice_ns) 
         uint32_t priority;
         uint64_t runtime, deadline, period;
     } attributes = {.size = sizeof attributes, .policy = SCHED_OTHER, .nice = nice, .runtime = slice_ns};
-    return syscall(SYS_sched_setattr, pid, &attributes, 0);
+    return syscall(SYS_sched_setattr, 0, &attributes, 0);
 }
 static inline int umbra_wait_exited(int status) { return WIFEXITED(status); }
 static inline int umbra_wait_status(int status) { return WEXITSTATUS(status); }
@@ -99,8 +99,47 @@ static inline int umbra_clock_state(void) {
 }
 
 static inline void umbra_ignore_signal(int number) { signal(number, SIG_IGN); }
-static inline int umbra_spawn(pid_t *pid, const char *path, posix_spawn_file_actions_t *actions,
-                              posix_spawnattr_t *attributes, char **arguments) {
+
+// Lets this process stand back: a nice value, never less than it has, and a slice of time. 0, or -1 where
+// the kernel refuses both.
+static inline int umbra_stand_back(int nice, uint64_t slice_ns) {
+    int own = getpriority(PRIO_PROCESS, 0);
+    int value = nice > own ? nice : own;
+    return umbra_set_scheduling(value, slice_ns) == 0 ? 0 : setpriority(PRIO_PROCESS, 0, value);
+}
+
+// posix_spawn(3) with `handed[n]` as descriptor `places[n]`, no signal blocked, and standing back from
+// the start: until it did so itself, a program that loads would take milliseconds of others'. 0, or errno.
+static inline int umbra_spawn(pid_t *pid, const char *path, char **arguments, const int *handed,
+                              const int *places, int count, int nice, uint64_t slice_ns) {
     extern char **environ;
-    return posix_spawn(pid, path, actions, attributes, arguments, environ);
+    volatile int fault = 0;
+    sigset_t all, none, before;
+    sigfillset(&all);
+    sigemptyset(&none);
+    sigprocmask(SIG_BLOCK, &all, &before);
+    pid_t child = vfork();
+    if (child == 0) {
+        // Until execve the memory is the parent's: none of its handlers may run here.
+        for (int number = 1; number < NSIG; number++) {
+            struct sigaction action;
+            if (sigaction(number, NULL, &action) == 0 && action.sa_handler != SIG_IGN) {
+                signal(number, SIG_DFL);
+            }
+        }
+        umbra_stand_back(nice, slice_ns);
+        int index = 0;
+        while (index < count && dup2(handed[index], places[index]) >= 0) index++;
+        if (index == count) {
+            sigprocmask(SIG_SETMASK, &none, NULL);
+            execve(path, arguments, environ);
+        }
+        fault = errno;
+        _exit(127);
+    }
+    int code = child < 0 ? errno : fault;
+    if (child > 0 && code != 0) waitpid(child, NULL, 0);
+    sigprocmask(SIG_SETMASK, &before, NULL);
+    *pid = child;
+    return code;
 }

@@ -33,31 +33,25 @@ enum Spawning {
     typealias Handed = (fd: Int32, as: Int32)
 
     /// Starts `umbra` with `words`, the standard streams and `descriptors`; all signals reach it.
-    static func start(_ words: [String], _ descriptors: [Handed]) throws(SystemError) -> pid_t {
+    /// It stands back from its first instruction, with `nice` where this process has less.
+    static func start(
+        _ words: [String], _ descriptors: [Handed], nice: Int?
+    ) throws(SystemError) -> pid_t {
         // Sources first move above every place that a target takes, so that no dup2 overwrites one.
         let floor = (descriptors.map(\.as).max() ?? 0) + 1
         var moved: [Int32] = []
         defer { for fd in moved { close(fd) } }
-        var actions = posix_spawn_file_actions_t()
-        posix_spawn_file_actions_init(&actions)
-        defer { posix_spawn_file_actions_destroy(&actions) }
-        for (fd, place) in descriptors {
-            let copy = try check(umbra_fcntl(fd, F_DUPFD_CLOEXEC, floor), "fcntl(F_DUPFD_CLOEXEC)")
-            moved.append(copy)
-            posix_spawn_file_actions_adddup2(&actions, copy, place)
+        for (fd, _) in descriptors {
+            moved.append(
+                try check(umbra_fcntl(fd, F_DUPFD_CLOEXEC, floor), "fcntl(F_DUPFD_CLOEXEC)"))
         }
-        var attributes = posix_spawnattr_t()
-        posix_spawnattr_init(&attributes)
-        defer { posix_spawnattr_destroy(&attributes) }
-        var none = sigset_t()
-        sigemptyset(&none)
-        posix_spawnattr_setsigmask(&attributes, &none)
-        posix_spawnattr_setflags(&attributes, Int16(POSIX_SPAWN_SETSIGMASK))
         var arguments = (["umbra"] + words).map { strdup($0) } + [nil]
         defer { for argument in arguments { free(argument) } }
         var pid = pid_t()
-        let code = umbra_spawn(&pid, executable, &actions, &attributes, &arguments)
-        if code != 0 { throw SystemError("posix_spawn", code: code) }
+        let code = umbra_spawn(
+            &pid, executable, &arguments, moved, descriptors.map(\.as), Int32(moved.count),
+            nice.map { Int32($0) } ?? .min, CoreLoop.Limits.longSliceNs)
+        if code != 0 { throw SystemError("execve", code: code) }
         return pid
     }
 

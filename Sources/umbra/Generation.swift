@@ -188,9 +188,8 @@ final class Generation {
                 "role", child.role.label, "--index", "\(child.index)", "--parent", "\(getpid())",
                 "--listeners", "\(plan.sets.joined().count)",
             ]
-            child.pid = try Spawning.start(words, descriptors(of: child))
-            // From its first page on: loading alone is some milliseconds that a worker would wait.
-            if let nice = nice(of: child.role) { ProcessControl.standBack(child.pid, nice: nice) }
+            child.pid = try Spawning.start(
+                words, descriptors(of: child), nice: nice(of: child.role))
         } catch {
             Console.log(.error, "cannot start \(child.name): \(error)")
             holdBack(child, now)
@@ -202,7 +201,7 @@ final class Generation {
         cells[.startedMs].set(now)
     }
 
-    /// How far a role stands back for the workers; nil for those that users wait for.
+    /// How far a role stands back for the workers; nil for the supervisor's own nice value.
     private func nice(of role: Role) -> Int? {
         switch role {
         case .supervisor, .worker: nil

@@ -72,6 +72,7 @@ enum RoleCommand {
     private static func runWorker(_ index: Int, _ launch: Launch, listeners: Int32)
         throws(SystemError)
     {
+        ProcessControl.comeForward()
         var settings = launch.settings
         let board = try mapBoard(launch)
         GatewayLog.count(in: board.workerProcesses[index])

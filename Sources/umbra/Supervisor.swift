@@ -74,6 +74,8 @@ final class Supervisor {
     func run() -> Int32 {
         takeOverSignals()
         ProcessControl.setName("umbra")
+        // No user waits for it.
+        ProcessControl.standBack()
         // A trap's backtrace takes 0.3 s: a worker shall be back within 0.2.
         setenv("SWIFT_BACKTRACE", "enable=no", 0)
         let startedMs = Instant.now().milliseconds

@@ -45,11 +45,12 @@ import Testing
 
     @Test func whoStandsBackIsNice() async {
         await #expect(processExitsWith: .exitCode(6)) {
-            guard ProcessControl.standBack(getpid(), nice: 7) else { exit(1) }
-            let nice = readFile("/proc/self/stat").split(separator: " ")[18]
-            // Without privileges nobody comes forward again.
-            guard geteuid() == 0 || !ProcessControl.standBack(getpid(), nice: 0) else { exit(2) }
-            exit(nice == "7" && !ProcessControl.standBack(pid_t.max, nice: 7) ? 6 : 3)
+            func nice() -> Substring { readFile("/proc/thread-self/stat").split(separator: " ")[18] }
+            guard ProcessControl.standBack(nice: 7), nice() == "7" else { exit(1) }
+            // Nobody comes before who started it.
+            guard ProcessControl.standBack(nice: 3), nice() == "7" else { exit(2) }
+            ProcessControl.comeForward()
+            exit(nice() == "7" ? 6 : 3)
         }
     }
 

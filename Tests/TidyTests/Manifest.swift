@@ -23,9 +23,10 @@ enum Manifest {
         return faults
     }
 
-    /// Pairs of `-Xlinker` and what it is to hand over.
+    /// Pairs of `-Xlinker` and what it is to hand over, or which form of the runtime it links.
     private static func isForTheLinkerAlone(_ flags: [Substring]) -> Bool {
-        flags.count % 2 == 0
+        if flags == ["-static-stdlib"] { return true }
+        return flags.count % 2 == 0
             && stride(from: 0, to: flags.count, by: 2).allSatisfy { flags[$0] == "-Xlinker" }
     }
 

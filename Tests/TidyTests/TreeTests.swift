@@ -51,6 +51,8 @@ import Testing
         ),
         ("linkerSettings: [.unsafeFlags(flags)]", false),
         ("linkerSettings: [.unsafeFlags([\"-Xlinker\", \"--defsym=a=b\"])]", true),
+        ("linkerSettings: [.unsafeFlags([\"-static-stdlib\"])]", true),
+        ("linkerSettings: [.unsafeFlags([\"-static-stdlib\", \"-O\"])]", false),
         (
             "linkerSettings: [\n    .unsafeFlags([\n \"-Xlinker\", \"-z\", \"-Xlinker\", \"now\",\n])]",
             true
