@@ -1,6 +1,7 @@
 import CLinux
 import CoreLoop
 import EventLog
+import Glibc
 import Load
 import Synchronization
 
@@ -171,14 +172,11 @@ struct MeasureCommand {
         posix_spawn_file_actions_init(&actions)
         defer { posix_spawn_file_actions_destroy(&actions) }
         posix_spawn_file_actions_addopen(&actions, 1, "/dev/null", O_WRONLY, 0)
-        var attributes = posix_spawnattr_t()
-        posix_spawnattr_init(&attributes)
-        defer { posix_spawnattr_destroy(&attributes) }
         let words = [umbra, "events", "list", "--last", "50", "--json", "--dir", directory]
-        var arguments = words.map { strdup($0) } + [nil]
+        let arguments = words.map { strdup($0) } + [nil]
         defer { for argument in arguments { free(argument) } }
         var pid = pid_t()
-        let code = umbra_spawn(&pid, umbra, &actions, &attributes, &arguments)
+        let code = posix_spawn(&pid, umbra, &actions, nil, arguments, environ)
         if code != 0 { throw SystemError("posix_spawn", code: code) }
         var status: Int32 = 0
         waitpid(pid, &status, 0)

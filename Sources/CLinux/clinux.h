@@ -74,15 +74,17 @@ static inline long umbra_getaffinity(struct umbra_cpu_mask *mask) {
 static inline long umbra_setaffinity(const struct umbra_cpu_mask *mask) {
     return syscall(SYS_sched_setaffinity, 0, sizeof *mask, mask);
 }
-// sched_setattr(2), which older C libraries do not have, of this process: nice value and slice.
+// sched_setattr(2), which older C libraries do not have: nice value and slice of this thread and what it
+// starts. The scheduling policy stays whoever's choice it was.
 static inline long umbra_set_scheduling(int nice, uint64_t slice_ns) {
+    enum { keep_policy = 8 };
     struct {
         uint32_t size, policy;
         uint64_t flags;
         int32_t nice;
         uint32_t priority;
         uint64_t runtime, deadline, period;
-    } attributes = {.size = sizeof attributes, .policy = SCHED_OTHER, .nice = nice, .runtime = slice_ns};
+    } attributes = {.size = sizeof attributes, .flags = keep_policy, .nice = nice, .runtime = slice_ns};
     return syscall(SYS_sched_setattr, 0, &attributes, 0);
 }
 static inline int umbra_wait_exited(int status) { return WIFEXITED(status); }
@@ -100,8 +102,8 @@ static inline int umbra_clock_state(void) {
 
 static inline void umbra_ignore_signal(int number) { signal(number, SIG_IGN); }
 
-// Lets this process stand back: a nice value, never less than it has, and a slice of time. 0, or -1 where
-// the kernel refuses both.
+// Lets this thread, and what it starts, stand back: a nice value, never less than it has, and a slice of
+// time. 0, or -1 where the kernel refuses both.
 static inline int umbra_stand_back(int nice, uint64_t slice_ns) {
     int own = getpriority(PRIO_PROCESS, 0);
     int value = nice > own ? nice : own;
@@ -109,7 +111,8 @@ static inline int umbra_stand_back(int nice, uint64_t slice_ns) {
 }
 
 // posix_spawn(3) with `handed[n]` as descriptor `places[n]`, no signal blocked, and standing back from
-// the start: until it did so itself, a program that loads would take milliseconds of others'. 0, or errno.
+// the start: until it did so itself, a program that loads would take milliseconds of others'. Descriptors
+// handed lie above all places. 0, or errno.
 static inline int umbra_spawn(pid_t *pid, const char *path, char **arguments, const int *handed,
                               const int *places, int count, int nice, uint64_t slice_ns) {
     extern char **environ;

@@ -30,17 +30,17 @@ public enum ProcessControl {
         return getppid() == parent
     }
 
-    /// Lets this process stand back for others where CPUs are short: by its nice value, which never
-    /// falls, and by a slice of time so long that whoever has the kernel's and wakes up goes before
-    /// it (EEVDF, since Linux 6.12). The nice value alone where the kernel or a filter knows no
-    /// slices; false where it refuses that too. What it starts has both.
+    /// Lets this thread, and what it starts, stand back where CPUs are short: by its nice value,
+    /// which never falls, and by a slice of time so long that whoever has the kernel's and wakes up
+    /// goes before it (EEVDF, since Linux 6.12). The nice value alone where the kernel or a filter
+    /// knows no slices; false where it refuses that too.
     @discardableResult
     public static func standBack(nice: Int? = nil) -> Bool {
         umbra_stand_back(nice.map { Int32($0) } ?? .min, Limits.longSliceNs) == 0
     }
 
     /// Goes first where CPUs are short, with the kernel's own slice of time: takes back what this
-    /// process has of a parent that stands back. Its nice value stays.
+    /// thread has of a parent that stands back. Its nice value stays.
     public static func comeForward() {
         let nice = getpriority(__priority_which_t(PRIO_PROCESS.rawValue), 0)
         _ = umbra_set_scheduling(nice, 0)

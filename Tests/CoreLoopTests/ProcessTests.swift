@@ -45,12 +45,27 @@ import Testing
 
     @Test func whoStandsBackIsNice() async {
         await #expect(processExitsWith: .exitCode(6)) {
-            func nice() -> Substring { readFile("/proc/thread-self/stat").split(separator: " ")[18] }
-            guard ProcessControl.standBack(nice: 7), nice() == "7" else { exit(1) }
+            func nice() -> Int? {
+                Int(readFile("/proc/thread-self/stat").split(separator: " ")[18])
+            }
+            guard let own = nice() else { exit(1) }
+            let wanted = max(own, 7)
+            guard ProcessControl.standBack(nice: 7), nice() == wanted else { exit(2) }
             // Nobody comes before who started it.
-            guard ProcessControl.standBack(nice: 3), nice() == "7" else { exit(2) }
+            guard ProcessControl.standBack(nice: 3), nice() == wanted else { exit(3) }
             ProcessControl.comeForward()
-            exit(nice() == "7" ? 6 : 3)
+            exit(nice() == wanted ? 6 : 4)
+        }
+    }
+
+    @Test func whoStandsBackKeepsItsPolicy() async {
+        await #expect(processExitsWith: .exitCode(6)) {
+            let batch: Int32 = 3  // SCHED_BATCH
+            var none = sched_param()
+            guard sched_setscheduler(0, batch, &none) == 0 else { exit(1) }
+            ProcessControl.standBack(nice: 1)
+            ProcessControl.comeForward()
+            exit(sched_getscheduler(0) == batch ? 6 : 2)
         }
     }
 
