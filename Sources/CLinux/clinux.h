@@ -13,7 +13,6 @@
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
-#include <spawn.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -110,9 +109,9 @@ static inline int umbra_stand_back(int nice, uint64_t slice_ns) {
     return umbra_set_scheduling(value, slice_ns) == 0 ? 0 : setpriority(PRIO_PROCESS, 0, value);
 }
 
-// posix_spawn(3) with `handed[n]` as descriptor `places[n]`, no signal blocked, and standing back from
-// the start: until it did so itself, a program that loads would take milliseconds of others'. Descriptors
-// handed lie above all places. 0, or errno.
+// Starts `path` as posix_spawn(3) would, with `handed[n]`, which lies above all places, as descriptor
+// `places[n]`, and no signal blocked. It stands back from its first instruction: until it did so by itself,
+// a program that loads would take milliseconds of others'. 0, or errno.
 static inline int umbra_spawn(pid_t *pid, const char *path, char **arguments, const int *handed,
                               const int *places, int count, int nice, uint64_t slice_ns) {
     extern char **environ;

@@ -14,6 +14,8 @@ public enum Limits {
     public static let timerTickMs = 32
     /// Timers that one turn may fire; the rest come with the next turn.
     public static let timersPerTurnMax = 1_024
+    /// The lowest nice value there is: who stands back with it keeps its own.
+    public static let niceMin = -20
     /// The slice of time of processes that stand back, of the kernel's 0.1 to 100 ms. Its own slice
     /// is 3 ms and less.
     public static let longSliceNs: UInt64 = 10_000_000

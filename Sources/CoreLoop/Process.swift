@@ -35,8 +35,8 @@ public enum ProcessControl {
     /// goes before it (EEVDF, since Linux 6.12). The nice value alone where the kernel or a filter
     /// knows no slices; false where it refuses that too.
     @discardableResult
-    public static func standBack(nice: Int? = nil) -> Bool {
-        umbra_stand_back(nice.map { Int32($0) } ?? .min, Limits.longSliceNs) == 0
+    public static func standBack(nice: Int = Limits.niceMin) -> Bool {
+        umbra_stand_back(Int32(nice), Limits.longSliceNs) == 0
     }
 
     /// Goes first where CPUs are short, with the kernel's own slice of time: takes back what this

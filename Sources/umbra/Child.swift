@@ -35,7 +35,7 @@ enum Spawning {
     /// Starts `umbra` with `words`, the standard streams and `descriptors`; all signals reach it.
     /// It stands back from its first instruction, with `nice` where this process has less.
     static func start(
-        _ words: [String], _ descriptors: [Handed], nice: Int?
+        _ words: [String], _ descriptors: [Handed], nice: Int
     ) throws(SystemError) -> pid_t {
         // Sources first move above every place that a target takes, so that no dup2 overwrites one.
         let floor = (descriptors.map(\.as).max() ?? 0) + 1
@@ -50,8 +50,8 @@ enum Spawning {
         var pid = pid_t()
         let code = umbra_spawn(
             &pid, executable, &arguments, moved, descriptors.map(\.as), Int32(moved.count),
-            nice.map { Int32($0) } ?? .min, CoreLoop.Limits.longSliceNs)
-        if code != 0 { throw SystemError("execve", code: code) }
+            Int32(nice), CoreLoop.Limits.longSliceNs)
+        if code != 0 { throw SystemError("vfork/execve", code: code) }
         return pid
     }
 

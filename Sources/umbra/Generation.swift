@@ -201,10 +201,10 @@ final class Generation {
         cells[.startedMs].set(now)
     }
 
-    /// How far a role stands back for the workers; nil for the supervisor's own nice value.
-    private func nice(of role: Role) -> Int? {
+    /// The nice value of a role, where the supervisor's own is not higher.
+    private func nice(of role: Role) -> Int {
         switch role {
-        case .supervisor, .worker: nil
+        case .supervisor, .worker: CoreLoop.Limits.niceMin
         case .shadow: launch.settings.runtime.shadowNice
         case .admin, .health, .events: Self.sideRoleNice
         }

@@ -4,7 +4,7 @@ from .. import sampling, statistics
 from ..report import Result
 from .common import add_round, against
 
-# How often one of them is looked at, as one such run alone may meet the host at work.
+# Runs in which each proxy is looked at: one alone may meet the host at work.
 PASSES = 3
 PASS_SECONDS = 2.0
 
