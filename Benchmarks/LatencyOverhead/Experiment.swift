@@ -73,6 +73,9 @@ struct Experiment {
     /// What the host may take of either CPU during a pair, as a share: one request in a hundred is
     /// what a P99 is made of.
     static let stolenShareMax = 0.005
+    /// Where it took more in more than this share of the pairs, and patience was over, the figures
+    /// are not to be trusted.
+    static let disturbedShareMax = 0.25
 
     /// - Parameter patience: seconds that repeating pairs may still take.
     func run(
@@ -90,7 +93,8 @@ struct Experiment {
         defer { target.stop() }
         let off = try gateway("off-\(shadow.name)", mirrors: false, listen: base + 2)
         defer { off.terminate() }
-        let on = try gateway("on-\(shadow.name)", mirrors: true, listen: base + 4)
+        let on = try gateway(
+            "on-\(shadow.name)", mirrors: shadow.isMirrored, listen: base + 4)
         defer { on.terminate() }
 
         var outcome = Outcome(shadow: shadow)
@@ -126,6 +130,11 @@ struct Experiment {
             outcome.cpuOffNs += offRound.cpuNs
             outcome.cpuOnNs += onRound.cpuNs
             outcome.pairs.append((offRound.p99, onRound.p99, offFirst))
+        }
+        if Double(outcome.disturbed) > Self.disturbedShareMax * Double(settings.pairs) {
+            outcome.faults.append(
+                "the host disturbed \(outcome.disturbed) of \(settings.pairs) pairs; "
+                    + "try again when it is quiet, or with more --patience")
         }
         outcome.processes = on.tree.names()
         progress("\(shadow.name): waiting for the last copies")

@@ -6,8 +6,12 @@ struct ShadowFault: Sendable {
     let name: String
     let mode: OriginMode
     let delayMs: Double
+    /// Whether the second gateway mirrors: where it does not, the pair shows what the machine and
+    /// the method do to a ratio by themselves.
+    var isMirrored = true
 
     static let all = [
+        ShadowFault(name: "control", mode: .normal, delayMs: 0, isMirrored: false),
         ShadowFault(name: "fast", mode: .normal, delayMs: 0),
         ShadowFault(name: "200ms", mode: .normal, delayMs: 200),
         ShadowFault(name: "hung", mode: .hang, delayMs: 0),
@@ -46,12 +50,14 @@ struct Settings {
 
         Starts a primary of 5 ms, a shadow with a fault, and two gateways: one with mirroring off, one that
         mirrors every request. Sends each the same open-loop load in turn (off, on, on, off, …) and prints, for each
-        fault, the latencies of both and the median of the pairs' P99 ratios with a 95 % bootstrap interval.
+        fault, the latencies of both and the median of the pairs' P99 ratios with a 95 % bootstrap interval. In the
+        pairs of "control" neither gateway mirrors: what their ratio is away from 1, the machine has done.
 
           swift run -c release LatencyOverhead [options]
 
           --umbra PATH           the gateway's binary (.build/release/umbra)
-          --shadow MODE|all      fast, 200ms, hung, never-accepting, refusing, resetting, or several: fast,hung (all)
+          --shadow MODE|all      control, fast, 200ms, hung, never-accepting, refusing, resetting, or several:
+                                 fast,hung (all)
           --rate R               requests a second (4000); --arrivals even|exponential (even)
           --seconds S            measured time of one round (4); --warmup S before it (0.5)
           --pairs N              pairs of rounds for each shadow (6)
@@ -71,7 +77,8 @@ struct Settings {
 
         Exit 0: measured. Exit 1: a check failed, and the figures are not to be trusted: the gateway's own count of
         requests differs from the answers that came, or another process listens on one of the ports, or the mirror's
-        counters do not add up. Exit 2: wrong arguments, or a gateway that does not start.
+        counters do not add up, or the host disturbed more than a quarter of a fault's pairs and patience was over.
+        Exit 2: wrong arguments, or a gateway that does not start.
 
         """
 

@@ -1,5 +1,9 @@
 """What users feel of mirroring: P99 with every request copied against none, in pairs of rounds,
-for each fault of the shadow. The same generator for all proxies."""
+for each fault of the shadow. The same generator for all proxies.
+
+The control pair mirrors nothing on either side: what its ratio is away from 1, and how wide its interval
+is, the machine and the method alone have done.
+"""
 
 from .. import statistics
 from ..bench import STOLEN_SHARE_MAX_LATENCY
@@ -8,12 +12,16 @@ from .faults import SHADOW_FAULTS, UPSTREAM_MS
 
 RATE = 4_000
 BODY_BYTES = 2_048
+CONTROL = "control (neither mirrors)"
 
 
 def run(bench, kinds):
     result = Result(
         "p99", f"P99 mirrored / off: {RATE:,} POST/s of 2 KiB, upstream of {UPSTREAM_MS} ms, pairs of rounds")
     kinds = [kind for kind in kinds if kind != "haproxy"]
+    if "umbra" in kinds:
+        pairs_of_rounds(bench, result, ["umbra"], CONTROL, None)
+        result.row(f"P99 of the second / the first, {CONTROL}", "", result.values(f"{CONTROL}: ratio", "umbra"))
     for name, mode, delay in SHADOW_FAULTS:
         fault(bench, result, kinds, name, mode, delay)
     result.notes.append("Latency from the intended send time; requests without an answer are in 'answered' only.")
@@ -21,11 +29,26 @@ def run(bench, kinds):
 
 
 def fault(bench, result, kinds, name, mode, delay):
-    origin = bench.origin(delay_ms=UPSTREAM_MS)
     shadow = bench.origin(mode=mode, delay_ms=delay, name=f"shadow {name}")
+    pairs_of_rounds(bench, result, kinds, name, shadow)
+    if "umbra" in kinds:
+        ratios = result.values(f"{name}: ratio", "umbra")
+        _, high = statistics.bootstrap_interval(ratios)
+        narrow = high is not None and high <= 1.05
+        result.row(f"P99 mirrored / off, shadow {name}", "", ratios, 1.05, 1.02 if narrow else None,
+                   note="" if narrow else "interval above 1.05")
+        if name in ("200 ms", "hung"):
+            result.row(f"requests answered, shadow {name}", "%",
+                       result.values(f"{name}: answered", "umbra"), 100, at_least=True)
+
+
+def pairs_of_rounds(bench, result, kinds, name, shadow):
+    """Figures of each kind's two proxies, the second with `shadow`; without one it is as the first."""
+    origin = bench.origin(delay_ms=UPSTREAM_MS)
+    shadows = [shadow] if shadow else []
     pairs = []
     for kind in kinds:
-        label = f"{kind}-{name.replace(' ', '-')}"
+        label = f"{kind}-{name.split(' (')[0].replace(' ', '-')}"
         pairs.append((kind, bench.proxy(kind, origin, label=f"{label}-off"),
                       bench.proxy(kind, origin, shadow, label=f"{label}-on")))
     counts = {kind: [0, 0] for kind in kinds}
@@ -33,8 +56,8 @@ def fault(bench, result, kinds, name, mode, delay):
         for kind, off, on in bench.order(pairs, index):
             p99 = {}
             for proxy in (off, on) if index % 2 == 0 else (on, off):
-                origin.check()
-                shadow.check()
+                for each in [origin, *shadows]:
+                    each.check()
                 done = bench.measure(
                     proxy, result, f"{name} {index + 1}/{bench.rounds}", rate=RATE, method="POST",
                     body=BODY_BYTES, expect_bytes=1024, tail=0.2,
@@ -52,13 +75,4 @@ def fault(bench, result, kinds, name, mode, delay):
                 add("ratio", "", p99[on] / p99[off])
     for kind, (answered, offered) in counts.items():
         result.figure(f"{name}: answered", "%", kind).values.append(100 * answered / max(1, offered))
-    bench.finish(result, [proxy for _, *two in pairs for proxy in two], [origin, shadow])
-    if "umbra" in kinds:
-        ratios = result.values(f"{name}: ratio", "umbra")
-        _, high = statistics.bootstrap_interval(ratios)
-        narrow = high is not None and high <= 1.05
-        result.row(f"P99 mirrored / off, shadow {name}", "", ratios, 1.05, 1.02 if narrow else None,
-                   note="" if narrow else "interval above 1.05")
-        if name in ("200 ms", "hung"):
-            result.row(f"requests answered, shadow {name}", "%",
-                       result.values(f"{name}: answered", "umbra"), 100, at_least=True)
+    bench.finish(result, [proxy for _, *two in pairs for proxy in two], [origin, *shadows])
