@@ -79,19 +79,6 @@ public struct BlockPool: ~Copyable {
         return slot
     }
 
-    /// Has the first `byteCount` bytes of the block that is taken next brought into the cache:
-    /// while blocks are on loan, it is one that was away for long.
-    public func prefetchNext(_ byteCount: Int) {
-        guard state.pointee.freeCount > 0 else { return }
-        let start = pointer(free[state.pointee.freeCount &- 1])
-        let end = start + min(byteCount, blockBytes)
-        var line = start
-        while line < end {
-            umbra_prefetch(line)
-            line += 64
-        }
-    }
-
     /// One more reference to a taken block.
     @inlinable
     public func retain(_ slot: UInt32) {

@@ -350,8 +350,6 @@ public final class MirrorTap {
             return false
         }
         loans += 1
-        // This one stays away; the next head goes into another.
-        if part == .head { blocks.prefetchNext(Int(slice.count)) }
         return true
     }
 

@@ -211,7 +211,7 @@ extension ProxyWorker {
         _ lines: Forwarding.HeldLines, primaryHead: Int
     ) {
         guard let tap else { return }
-        let id = beginCapture(slot, bytes, route: route, bodyBytes: UInt64(held.byteCount), tap)
+        let id = beginCapture(slot, bytes, route: route, bodyBytes: UInt64(held.byteCount))
         guard id != MirrorTap.none else { return }
         var parts = [Slice]()
         for place in 0..<primaryHead { parts.append(headParts[place]) }

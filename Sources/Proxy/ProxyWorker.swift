@@ -69,6 +69,10 @@ public final class ProxyWorker {
     let batch: Batch
     /// The blocks of the head, or of the read, that is being passed on.
     let headParts: UnsafeMutablePointer<Slice>
+    /// The block that heads for upstreams are written into, and where in it the next one may begin;
+    /// `BlockPool.none` before the first head and while nobody needs one.
+    var headBlock = BlockPool.none
+    var headEnd = 0
     /// The block that holds a CRLF for ever: the end of every chunked body that has trailers.
     let crlf: Slice
     /// Connections that go on in the next turn, without waiting for an event.
@@ -322,16 +326,16 @@ public final class ProxyWorker {
     }
 
     private func takeReturns() {
-        guard let tap else { return }
         var budget = MirrorLimits.returnsPerTurnMax
-        while budget > 0, let back = tap.takeReturn(blocks, slices) {
+        while budget > 0, let back = tap?.takeReturn(blocks, slices) {
             if back.log != AccessLog.none { log?.shadowDone(back) }
             budget -= 1
         }
-        tap.endTurn()
+        tap?.endTurn()
     }
 
     private func endTurn(events: Int) {
+        releaseHeadBlock()
         counters.add(.turns)
         counters.add(.events, UInt64(events))
         process[.heartbeatMs].set(now.milliseconds)

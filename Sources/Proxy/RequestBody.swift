@@ -31,11 +31,13 @@ extension ProxyWorker {
         if client.pointee.inStart == client.pointee.inEnd { releaseInput(slot) }
         guard client.pointee.flags.contains(.requestRead) else { return }
         pause(client: slot)
-        if client.pointee.capture != MirrorTap.none, let tap {
-            let id = client.pointee.capture
+        let id = client.pointee.capture
+        // `let tap` would be a retain and a release for each request.
+        if id != MirrorTap.none, let copies = tap?.finish(id, now: now, blocks, slices) {
             client.pointee.capture = MirrorTap.none
-            let copies = tap.finish(id, now: now, blocks, slices)
-            if copies > 0, tap.cancelsWithClient { client.pointee.copiesOut = tap.copiesOut(id) }
+            if copies > 0, tap?.cancelsWithClient == true {
+                client.pointee.copiesOut = tap?.copiesOut(id) ?? .none
+            }
             if client.pointee.log != AccessLog.none {
                 log?.awaitShadows(client.pointee.log, copies)
             }

@@ -403,20 +403,44 @@ extension ProxyWorker {
     private func writeRequestHead(
         _ slot: Int, _ bytes: UnsafeRawPointer, headBytes: Int, route: Int
     ) -> Int? {
-        let block = blocks.take()
-        guard block != BlockPool.none else { return nil }
-        let memory = blocks.pointer(block)
-        var writer = HeadWriter(UnsafeMutableRawBufferPointer(start: memory, count: blockBytes))
+        guard takeHeadRoom(headBytes + ProxyLimits.headGrowthMax) else { return nil }
+        let start = headEnd
+        var writer = HeadWriter(
+            UnsafeMutableRawBufferPointer(
+                start: blocks.pointer(headBlock) + start, count: blockBytes - start))
         forwarding.writeRequest(
             requestHead, bytes, headBytes: headBytes, route: route,
             peer: clients[slot].pointee.peer, tls: clients[slot].pointee.tls,
             entry: Int(clients[slot].pointee.entry), into: &writer)
-        if !writer.overflowed {
-            headParts[0] = Slice(slot: block, offset: 0, count: writer.count)
-            return 1
+        guard !writer.overflowed else {
+            return writeLargeHead(slot, bytes, headBytes: headBytes, route: route)
         }
-        blocks.release(block)
-        return writeLargeHead(slot, bytes, headBytes: headBytes, route: route)
+        blocks.retain(headBlock)
+        headParts[0] = Slice(slot: headBlock, offset: start, count: writer.count)
+        // On a cache line of its own.
+        headEnd = (start + writer.count + 63) & ~63
+        return 1
+    }
+
+    /// Makes `headBlock` one with room for a head of `byteCount` bytes behind those that somebody
+    /// still has (a copy, a retry, a slow upstream): small heads lie together, not in a block each.
+    /// A head that is larger than a block gets an empty one. False where no block is left.
+    private func takeHeadRoom(_ byteCount: Int) -> Bool {
+        if headBlock != BlockPool.none {
+            if !blocks.isShared(headBlock) { headEnd = 0 }
+            if headEnd == 0 || byteCount <= blockBytes - headEnd { return true }
+            blocks.release(headBlock)
+        }
+        headBlock = blocks.take()
+        headEnd = 0
+        return headBlock != BlockPool.none
+    }
+
+    /// Lets go of `headBlock` where nobody has a head in it.
+    func releaseHeadBlock() {
+        guard headBlock != BlockPool.none, !blocks.isShared(headBlock) else { return }
+        blocks.release(headBlock)
+        headBlock = BlockPool.none
     }
 
     private func writeLargeHead(
@@ -434,36 +458,39 @@ extension ProxyWorker {
     /// `MirrorTap.none`. `bodyBytes` is 0 where that is not known yet.
     @inline(__always)
     func beginCapture(
-        _ slot: Int, _ bytes: UnsafeRawPointer, route: Int, bodyBytes: UInt64, _ tap: MirrorTap
+        _ slot: Int, _ bytes: UnsafeRawPointer, route: Int, bodyBytes: UInt64
     ) -> UInt32 {
         let client = clients[slot]
-        let choice = tap.choose(route: route, head: requestHead, bytes: bytes)
+        guard let choice = tap?.choose(route: route, head: requestHead, bytes: bytes) else {
+            return MirrorTap.none
+        }
         if choice.isEligible { client.pointee.flags.insert(.eligible) }
         guard choice.lanes != 0 else { return MirrorTap.none }
         client.pointee.flags.insert(.mirrored)
-        return tap.open(
+        return tap?.open(
             choice.lanes, route: route, bodyBytes: bodyBytes,
             hasBody: requestHead.framing != .none,
             primaryPrefixBytes: forwarding.prefixBytes(ofRoute: route),
             primary: forwarding.copyPrimary(ofRoute: route), log: client.pointee.log,
-            pair: log?.pair(client.pointee.log) ?? 0)
+            pair: log?.pair(client.pointee.log) ?? 0) ?? MirrorTap.none
     }
 
     /// Lets the mirror choose the request, and lends it what was sent so far.
     private func mirror(
         _ slot: Int, _ bytes: UnsafeRawPointer, route: Int, headSlices: Int, body: Slice
     ) {
-        guard let tap else { return }
         let client = clients[slot]
         let announced =
             client.pointee.flags.contains(.requestChunked)
             ? 0 : client.pointee.bodyLeft + UInt64(body.count)
-        let id = beginCapture(slot, bytes, route: route, bodyBytes: announced, tap)
+        let id = beginCapture(slot, bytes, route: route, bodyBytes: announced)
         guard id != MirrorTap.none else { return }
         for place in 0..<headSlices {
-            guard tap.append(headParts[place], .head, to: id, blocks, slices) else { return }
+            guard tap?.append(headParts[place], .head, to: id, blocks, slices) == true else {
+                return
+            }
         }
-        if body.count > 0, !tap.append(body, .body, to: id, blocks, slices) { return }
+        if body.count > 0, tap?.append(body, .body, to: id, blocks, slices) != true { return }
         client.pointee.capture = id
     }
 }

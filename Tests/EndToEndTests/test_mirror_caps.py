@@ -279,6 +279,30 @@ def test_loans_are_bounded(mirrored, path):
         settled(gateway)
 
 
+def test_small_copies_share_blocks(mirrored, path):
+    gateway, shadow = mirrored({"timeout_ms": 60000})
+    pid = gateway.pid("shadow")
+    # Heads of every length, so that one that lies behind another begins anywhere.
+    told = {f"{path}/{number}": f"{number}," * (1 + number % 100) for number in range(200)}
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        for target, value in told.items():
+            assert gateway.ask(target, fields=[("X-Told", value)]).status == 200
+        metrics = gateway.metrics()
+        assert metrics.sum("umbra_mirror_blocks_on_loan") == len(told), metrics.mirror()
+        # 200 to 600 bytes each: more than a dozen to a block of 16 KiB.
+        taken = metrics.sum("umbra_blocks_taken")
+        assert 5 < taken < len(told) / 10, taken
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    copies = shadow.wait_seen(path, len(told))
+    assert {copy.target: copy.all("x-told") for copy in copies} == {
+        target: [value] for target, value in told.items()}
+    settled(gateway, eligible=len(told))
+    # What is left holds the CRLF that ends trailers.
+    wait_for(lambda: gateway.metrics().sum("umbra_blocks_taken") <= 1, "the blocks to be given back")
+
+
 def test_several_shadows_each_with_its_own_bounds(run_gateway, origin, path):
     fast, capped, dead = Peer("fast"), Peer("capped"), free_port()
     config = settings(origin, fast)
