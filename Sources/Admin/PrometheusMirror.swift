@@ -70,8 +70,11 @@ extension Prometheus {
                 "ring_depth_high", .gauge, .ringDepthHigh,
                 "Most cells that ever waited in the ring to the shadow process."
             ),
-            ("blocks_on_loan", .gauge, .blocksOnLoan, "Blocks lent to copies."),
-            ("blocks_on_loan_high", .gauge, .blocksOnLoanHigh, "Most blocks ever lent."),
+            (
+                "blocks_on_loan", .gauge, .blocksOnLoan,
+                "What is lent to copies: each head, and each block of a body."
+            ),
+            ("blocks_on_loan_high", .gauge, .blocksOnLoanHigh, "Most ever lent."),
             ("copies_out", .gauge, .ticketsUsed, "Copies that have not come back."),
             ("wakes_total", .counter, .wakes, "Times that a sleeping shadow process was woken."),
         ]

@@ -75,7 +75,7 @@ extension Schema {
         ),
         SchemaKey(
             "runtime.blocks_on_loan_max", .integer(0...1 << 20), "2048", "1024",
-            "Blocks that copies may hold at one time; further copies are dropped. "
+            "Heads, and blocks of bodies, that copies may hold at one time; further copies are dropped. "
                 + "Without this key, at most half of blocks_per_worker."),
         SchemaKey(
             "runtime.drain_timeout", .duration(0...86_400_000), "30s", "2m",

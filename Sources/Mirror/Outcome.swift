@@ -2,7 +2,7 @@
 public enum DropReason: Int, CaseIterable, Sendable {
     /// The request's body is longer than `max_body_bytes`.
     case bodyTooLarge
-    /// `blocks_on_loan_max` blocks are already lent.
+    /// `blocks_on_loan_max` heads and blocks are already lent.
     case loanLimit
     /// The ring to the shadow process is full.
     case queueFull

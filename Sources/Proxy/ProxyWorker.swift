@@ -157,7 +157,9 @@ public final class ProxyWorker {
             base: memory, blockBytes: settings.runtime.blockBytes,
             count: settings.runtime.blocksPerWorker,
             fd: memoryFD)
-        slices = SlicePool(capacity: 4 * settings.runtime.blocksPerWorker)
+        // A head that waits for its upstream, is kept for a retry and is lent to a copy has three
+        // nodes, and shares its block with others: blocks alone do not bound them.
+        slices = SlicePool(capacity: 4 * (settings.runtime.blocksPerWorker + connections))
         router = Router(settings.routes)
         forwarding = Forwarding(settings, seed: seed)
         let limits = HeadLimits(

@@ -403,28 +403,34 @@ extension ProxyWorker {
     private func writeRequestHead(
         _ slot: Int, _ bytes: UnsafeRawPointer, headBytes: Int, route: Int
     ) -> Int? {
-        guard takeHeadRoom(headBytes + ProxyLimits.headGrowthMax) else { return nil }
-        let start = headEnd
-        var writer = HeadWriter(
-            UnsafeMutableRawBufferPointer(
-                start: blocks.pointer(headBlock) + start, count: blockBytes - start))
-        forwarding.writeRequest(
-            requestHead, bytes, headBytes: headBytes, route: route,
-            peer: clients[slot].pointee.peer, tls: clients[slot].pointee.tls,
-            entry: Int(clients[slot].pointee.entry), into: &writer)
-        guard !writer.overflowed else {
-            return writeLargeHead(slot, bytes, headBytes: headBytes, route: route)
+        var room = headBytes + ProxyLimits.headGrowthMax
+        while headBytes <= blockBytes {
+            guard takeHeadRoom(room) else { return nil }
+            let start = headEnd
+            var writer = HeadWriter(
+                UnsafeMutableRawBufferPointer(
+                    start: blocks.pointer(headBlock) + start, count: blockBytes - start))
+            forwarding.writeRequest(
+                requestHead, bytes, headBytes: headBytes, route: route,
+                peer: clients[slot].pointee.peer, tls: clients[slot].pointee.tls,
+                entry: Int(clients[slot].pointee.entry), into: &writer)
+            if !writer.overflowed {
+                blocks.retain(headBlock)
+                headParts[0] = Slice(slot: headBlock, offset: start, count: writer.count)
+                // On a cache line of its own.
+                headEnd = (start + writer.count + 63) & ~63
+                return 1
+            }
+            if start == 0 { break }
+            // It grew by more than heads do: once more, in an empty block.
+            room = blockBytes
         }
-        blocks.retain(headBlock)
-        headParts[0] = Slice(slot: headBlock, offset: start, count: writer.count)
-        // On a cache line of its own.
-        headEnd = (start + writer.count + 63) & ~63
-        return 1
+        return writeLargeHead(slot, bytes, headBytes: headBytes, route: route)
     }
 
     /// Makes `headBlock` one with room for a head of `byteCount` bytes behind those that somebody
     /// still has (a copy, a retry, a slow upstream): small heads lie together, not in a block each.
-    /// A head that is larger than a block gets an empty one. False where no block is left.
+    /// Where there is none it is an empty block. False where no block is left.
     private func takeHeadRoom(_ byteCount: Int) -> Bool {
         if headBlock != BlockPool.none {
             if !blocks.isShared(headBlock) { headEnd = 0 }
