@@ -98,7 +98,7 @@ public struct BlockPool: ~Copyable {
         }
     }
 
-    /// Whether somebody else holds the block too: then bytes that were handed out may not be changed.
+    /// Whether somebody else holds the block too: then what was handed out may not be changed.
     @inlinable
     public func isShared(_ slot: UInt32) -> Bool { references[Int(slot)] > 1 }
 
