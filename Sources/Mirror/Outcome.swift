@@ -6,7 +6,7 @@ public enum DropReason: Int, CaseIterable, Sendable {
     case loanLimit
     /// The ring to the shadow process is full.
     case queueFull
-    /// No record for another copy: ring_depth copies are under way.
+    /// No record for another copy: `ring_depth` are under way, or this one is in too many pieces.
     case captureLimit
     /// `limits.in_flight` copies are at the shadow already.
     case inFlightLimit

@@ -60,6 +60,9 @@ public enum ProxyLimits {
     /// What the proxy may add to a head: Via, X-Forwarded-*, X-Request-Id, framing, and a path
     /// prefix.
     public static let headGrowthMax = 1_024
+    /// Places in queues for each block and for each connection: a head that waits for its upstream,
+    /// is kept for a retry and is lent to a copy has three, and shares its block with others.
+    static let slicesEach = 4
     /// Share of the blocks that stays free for reading while unsent requests are kept for a retry.
     public static let retryReserveShare = 4
     /// Answer bytes that are copied behind the head instead of being sent with a gathering write.

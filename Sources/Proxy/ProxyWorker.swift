@@ -46,7 +46,8 @@ public final class ProxyWorker {
     let answerHead: ResponseHead
     let trailerFields: FieldList
     let trailerLimits: HeadLimits
-    /// The worker's half of the mirror; nil where no shadow is configured.
+    /// The worker's half of the mirror; nil where no shadow is configured. Where each request calls
+    /// it, as `tap?.`: `if let tap` would retain and release it.
     public let tap: MirrorTap?
     let log: AccessLog?
     /// What is kept of exchanges with LLM targets; nil where no events are logged.
@@ -157,9 +158,8 @@ public final class ProxyWorker {
             base: memory, blockBytes: settings.runtime.blockBytes,
             count: settings.runtime.blocksPerWorker,
             fd: memoryFD)
-        // A head that waits for its upstream, is kept for a retry and is lent to a copy has three
-        // nodes, and shares its block with others: blocks alone do not bound them.
-        slices = SlicePool(capacity: 4 * (settings.runtime.blocksPerWorker + connections))
+        slices = SlicePool(
+            capacity: ProxyLimits.slicesEach * (settings.runtime.blocksPerWorker + connections))
         router = Router(settings.routes)
         forwarding = Forwarding(settings, seed: seed)
         let limits = HeadLimits(

@@ -32,7 +32,6 @@ extension ProxyWorker {
         guard client.pointee.flags.contains(.requestRead) else { return }
         pause(client: slot)
         let id = client.pointee.capture
-        // `let tap` would be a retain and a release for each request.
         if id != MirrorTap.none, let copies = tap?.finish(id, now: now, blocks, slices) {
             client.pointee.capture = MirrorTap.none
             if copies > 0, tap?.cancelsWithClient == true {
