@@ -314,7 +314,7 @@ def test_heads_stay_whole_while_copies_come_and_go(mirrored, path, block):
         number = int(request.path.rsplit("/", 1)[1])
         if number % 7 == 0:
             time.sleep(0.002 * (number % 50))
-        connection.send(answer(200, b"seen"))
+        connection.send(answer(body=b"seen"))
 
     shadow.on(path, late)
 

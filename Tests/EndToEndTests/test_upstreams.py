@@ -148,6 +148,31 @@ def test_no_retry_after_a_byte_of_the_answer(balanced, peers, path):
     assert sum(seen(peers, path)) == 3
 
 
+def test_many_waiting_requests_leave_room_for_a_slow_reader(run_gateway, peers, path):
+    # Each is kept for a retry, in a block that it shares: blocks do not bound how many there are.
+    config = settings(peers[0], runtime={"blocks_per_worker": 64})
+    config["providers"]["targets"] = [{
+        "id": "app", "endpoints": [{"url": f"http://127.0.0.1:{peer.port}"} for peer in peers]}]
+    gateway = run_gateway(config)
+    release, body = [], b"x" * 8_000_000
+    for peer in peers:
+        peer.on(path + "/waits", lambda connection, request: (
+            wait_for(lambda: release, "the release", 40, every=0.1), connection.send(OK))[1])
+        peer.on(path + "/large", raw=answer(body=body))
+    clients = [gateway.client() for _ in range(300)]
+    for client in clients:
+        client.send(f"GET {path}/waits HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+    wait_for(lambda: sum(len(peer.heads) for peer in peers) == 300, "all requests to wait", 20)
+    with gateway.client() as slow:
+        slow.send(f"GET {path}/large HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+        time.sleep(1)
+        assert slow.read_final("GET").body == body
+    release.append(True)
+    for client in clients:
+        assert client.read_final("GET").status == 200
+        client.close()
+
+
 def test_connection_limits_pass_to_the_next_and_then_answer_503(balanced, peers, path):
     gateway = balanced([
         {"url": f"http://127.0.0.1:{peer.port}", "connections": 1} for peer in peers])
