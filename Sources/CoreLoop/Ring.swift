@@ -114,12 +114,18 @@ public struct RingProducer<Entry: BitwiseCopyable>: ~Copyable {
         return true
     }
 
-    /// Whether the consumer went to sleep and has to be woken; asks once for each sleep.
-    /// Call after publishing: the fence orders it behind the store, so that no wake-up is lost.
+    /// Whether the consumer sleeps. Call after publishing: the fence orders it behind the store,
+    /// so that a consumer that is not seen asleep sees the entry before it goes to sleep.
+    @inlinable
+    public func consumerSleeps() -> Bool {
+        atomicMemoryFence(ordering: .sequentiallyConsistent)
+        return memory.sleeping.pointee.load(ordering: .relaxed) != 0
+    }
+
+    /// Whether the consumer sleeps and has to be woken; says so once for each sleep.
     @inlinable
     public func consumerNeedsWaking() -> Bool {
-        atomicMemoryFence(ordering: .sequentiallyConsistent)
-        guard memory.sleeping.pointee.load(ordering: .relaxed) != 0 else { return false }
+        guard consumerSleeps() else { return false }
         return memory.sleeping.pointee.exchange(0, ordering: .sequentiallyConsistent) != 0
     }
 }

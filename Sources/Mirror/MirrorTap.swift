@@ -84,6 +84,9 @@ public final class MirrorTap {
     private var lastReturnsLeft = 0
     private var loans = 0
     private var pushedThisTurn = false
+    /// Whether the shadow process was asleep when a turn pushed copies: it is woken at the end of
+    /// the next turn, which is to come within `MirrorLimits.knockDelayMs`.
+    public private(set) var hasKnock = false
 
     /// - Parameters:
     ///   - routes: the lanes of each route, as configured.
@@ -479,17 +482,25 @@ public final class MirrorTap {
     /// Whether copies are out whose return is still to come: look again soon.
     public var hasOutstanding: Bool { tickets.usedCount > 0 }
 
-    /// Ends a turn: wakes the shadow process if it sleeps and something was pushed, and shows the
+    /// Ends a turn: wakes a shadow process that slept when the turn before pushed, and shows the
     /// gauges.
+    ///
+    /// A turn later, because the worker goes first: woken at once, the shadow process sends the
+    /// copy just when the primary's answer comes, and where both share a core, each answer to a
+    /// user costs two switches of processes.
     public func endTurn() {
-        if pushedThisTurn {
-            pushedThisTurn = false
-            gauges[.ringDepthHigh].raise(to: UInt64(link.copies.count))
-            gauges[.blocksOnLoanHigh].raise(to: UInt64(loans))
+        if hasKnock {
+            hasKnock = false
             if producer.consumerNeedsWaking() {
                 gauges.add(.wakes)
                 wake.signal()
             }
+        }
+        if pushedThisTurn {
+            pushedThisTurn = false
+            gauges[.ringDepthHigh].raise(to: UInt64(link.copies.count))
+            gauges[.blocksOnLoanHigh].raise(to: UInt64(loans))
+            hasKnock = producer.consumerSleeps()
         }
         gauges[.blocksOnLoan].set(UInt64(loans))
         gauges[.ticketsUsed].set(UInt64(tickets.usedCount))

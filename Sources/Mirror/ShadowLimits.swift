@@ -17,8 +17,10 @@ public enum ShadowLimits {
     public static let copiesPerTurnMax = 32
     /// Of the next copy's head, what is brought into the cache ahead.
     public static let prefetchedBytesMax = 512
-    /// Without a copy for so long the process announces sleep; until then it looks by itself.
-    public static let awakeMs = 50
+    /// Copies that come within so long of each other keep the process awake: it looks for the next
+    /// by itself, every `pollMs`, for as long. Else it announces sleep. A look costs about as much
+    /// as being woken: where copies are further apart, looking costs more.
+    public static let awakeMs = 2
     public static let pollMs: Int32 = 1
     /// The longest sleep, and the longest while copies are under way (their timers need the loop).
     public static let sleepMsMax: Int32 = 100

@@ -62,6 +62,8 @@ public final class ShadowWorker {
     /// False where the caller moves the time: then all of a turn happens at its `now`.
     private var isRealTime = false
     private var lastCopy: Instant
+    /// Whether the last copy came within `ShadowLimits.awakeMs` of the one before.
+    private var comesOften = false
     private var pace: TurnPace
     /// Whether the last turn left copies in the rings.
     var hasMoreCopies = false
@@ -167,8 +169,12 @@ public final class ShadowWorker {
     /// The time right now: what a send or an answer is dated with.
     func clock() -> Instant { isRealTime ? .now() : now }
 
-    /// Remembers that there was a copy: the process stays awake for a while.
-    func noteTraffic() { lastCopy = now }
+    /// Remembers that there were copies: where they come often, the process stays awake for a
+    /// while.
+    func noteTraffic() {
+        comesOften = now < lastCopy.adding(ms: ShadowLimits.awakeMs)
+        lastCopy = now
+    }
 
     private func turn(timeoutMs: Int32) {
         let count = wait(timeoutMs)
@@ -196,7 +202,7 @@ public final class ShadowWorker {
             timeoutMs < 0 ? ShadowLimits.sleepMsMax : min(timeoutMs, ShadowLimits.sleepMsMax)
         if hasMoreCopies || scratch.unreadCount > 0 || hasCopies() { limit = 0 }
         if inFlight > 0 { limit = min(limit, ShadowLimits.busySleepMsMax) }
-        let isAwake = now < lastCopy.adding(ms: ShadowLimits.awakeMs)
+        let isAwake = comesOften && now < lastCopy.adding(ms: ShadowLimits.awakeMs)
         if isRealTime, isAwake, !hasMoreCopies, scratch.unreadCount == 0, pace.restNs > 0 {
             // Copies that lie in the rings wait too: they are what the rest is to gather.
             Self.rest(ns: pace.restNs)

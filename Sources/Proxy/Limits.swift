@@ -68,7 +68,7 @@ public enum ProxyLimits {
     /// Answer bytes that are copied behind the head instead of being sent with a gathering write.
     public static let copiedBodyMax = 4_096
     /// Wait of the loop while copies are out, milliseconds: their returns are looked for.
-    public static let returnPollMs = 10
+    public static let returnPollMs: Int32 = 10
     /// After running out of descriptors, accepting rests this long before it looks again.
     public static let acceptPauseMs = 100
     /// Of a limit of open files that is too low for all connections, the share (one of so many)

@@ -273,7 +273,9 @@ public final class ProxyWorker {
     private func waitMs(_ wanted: Int32) -> Int32 {
         if againCount > 0 { return 0 }
         var wait = wanted
-        if let tap, tap.hasOutstanding { wait = min(wait, Int32(ProxyLimits.returnPollMs)) }
+        if let tap, tap.hasOutstanding {
+            wait = min(wait, tap.hasKnock ? MirrorLimits.knockDelayMs : ProxyLimits.returnPollMs)
+        }
         if acceptPausedUntil != 0 { wait = min(wait, Int32(ProxyLimits.acceptPauseMs)) }
         return wait
     }

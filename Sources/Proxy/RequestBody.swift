@@ -172,6 +172,27 @@ extension ProxyWorker {
     /// Passes a run of a body with Content-Length straight from socket to socket, several blocks at
     /// a time.
     private func passDirectly(_ slot: Int, _ upstream: Int) -> Bool {
+        switch receiveBody(slot, upstream) {
+        case .bytes:
+            let parts = listBody(from: 0, at: 0)
+            let isSent = sendToUpstream(upstream)
+            showBody(slot, parts, at: 0, isSent: isSent)
+            guard isSent, clients[slot].pointee.state == .exchange else { return false }
+            afterRequestBytes(slot)
+            return true
+        case .wouldBlock, .endOfStream: return true
+        case .failed:
+            closeClient(slot)
+            return false
+        case .noMemory:
+            counters.add(.blocksExhausted)
+            goOn(client: slot)
+            return false
+        }
+    }
+
+    /// Reads a run of a body with Content-Length into `batch`, behind what is there.
+    private func receiveBody(_ slot: Int, _ upstream: Int) -> BlockRead {
         let client = clients[slot]
         let step = receiveBlocks(
             client.pointee.channel,
@@ -186,33 +207,54 @@ extension ProxyWorker {
                 client.pointee.flags.remove(.readReady)
             }
             if client.pointee.bodyLeft == 0 { client.pointee.flags.insert(.requestRead) }
-            let parts = batch.count
-            for place in 0..<parts { headParts[place] = batch[place] }
-            let isSent = sendToUpstream(upstream)
-            if isSent, client.pointee.state == .exchange {
-                for place in 0..<parts {
-                    capture(slot, headParts[place])
-                    keepRequest(slot, headParts[place])
-                }
-            }
-            for place in 0..<parts { blocks.release(headParts[place].slot) }
-            guard isSent, client.pointee.state == .exchange else { return false }
-            afterRequestBytes(slot)
-            return true
-        case .wouldBlock:
-            client.pointee.flags.remove(.readReady)
-            return true
+        case .wouldBlock: client.pointee.flags.remove(.readReady)
         case .endOfStream:
             client.pointee.flags.remove(.readReady)
             client.pointee.flags.insert(.ended)
-            return true
-        case .failed:
+        case .failed, .noMemory: break
+        }
+        return step
+    }
+
+    /// Lists what lies in `batch` from `first` on in `headParts` from `start` on, as sending
+    /// empties the batch. Returns how many.
+    private func listBody(from first: Int, at start: Int) -> Int {
+        let parts = batch.count - first
+        for place in 0..<parts { headParts[start + place] = batch[first + place] }
+        return parts
+    }
+
+    /// Shows `parts` of `headParts` to the mirror and to the events where they were sent, and lets
+    /// go of them.
+    private func showBody(_ slot: Int, _ parts: Int, at start: Int, isSent: Bool) {
+        let isShown = isSent && clients[slot].pointee.state == .exchange
+        for place in start..<start + parts {
+            if isShown {
+                capture(slot, headParts[place])
+                keepRequest(slot, headParts[place])
+            }
+            blocks.release(headParts[place].slot)
+        }
+    }
+
+    /// Reads what else has come of a body, into `batch` behind the head and the body's first bytes,
+    /// and lists it in `headParts` from `start` on. Returns how many slices; -1 where the client is
+    /// gone.
+    @inline(never)
+    func receiveMore(_ slot: Int, _ upstream: Int, at start: Int) -> Int {
+        let first = batch.count
+        if case .failed = receiveBody(slot, upstream) { return -1 }
+        return listBody(from: first, at: start)
+    }
+
+    /// Ends what `receiveMore` began, once `batch` was sent. False where the exchange is over.
+    @inline(never)
+    func passedMore(_ slot: Int, _ parts: Int, at start: Int, isSent: Bool) -> Bool {
+        guard parts > 0 else {
             closeClient(slot)
             return false
-        case .noMemory:
-            counters.add(.blocksExhausted)
-            goOn(client: slot)
-            return false
         }
+        showBody(slot, parts, at: start, isSent: isSent)
+        return true
     }
 }

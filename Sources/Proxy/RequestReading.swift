@@ -241,7 +241,9 @@ extension ProxyWorker {
         }
         switch head.framing {
         case .length(let length): client.pointee.bodyLeft = length
-        case .chunked: client.pointee.flags.insert(.requestChunked)
+        case .chunked:
+            client.pointee.bodyLeft = 0
+            client.pointee.flags.insert(.requestChunked)
         default: client.pointee.bodyLeft = 0
         }
         if client.pointee.bodyLeft == 0, !client.pointee.flags.contains(.requestChunked) {
@@ -361,15 +363,26 @@ extension ProxyWorker {
         let largeHead = client.pointee.largeHead >= 0
         // A mirrored head must outlive the input it is chosen from only until `choose` has run.
         var body = Slice(slot: 0, offset: 0, count: 0)
+        var more = 0
+        let announced = client.pointee.bodyLeft
         if !largeHead {
             client.pointee.inStart += UInt32(headBytes)
             body = takeBufferedLength(slot)
             if body.count > 0 { batch.add(body, blocks) }
+            if client.pointee.bodyLeft > 0, client.pointee.flags.contains(.readReady) {
+                // What else has come goes out with the head: one send, which wakes the upstream
+                // once.
+                more = receiveMore(slot, upstream, at: headSlices)
+            }
         }
         keepForReplay(slot, upstream)
         let isSent = sendToUpstream(upstream)
-        if isSent { mirror(slot, bytes, route: route, headSlices: headSlices, body: body) }
+        if isSent {
+            mirror(
+                slot, bytes, route: route, headSlices: headSlices, body: body, announced: announced)
+        }
         releaseHead(headSlices)
+        if more != 0, !passedMore(slot, more, at: headSlices, isSent: isSent) { return }
         if largeHead { consumeHead(slot, headBytes) }
         afterRequestBytes(slot)
         if !client.pointee.flags.contains(.requestRead), client.pointee.state == .exchange {
@@ -481,14 +494,13 @@ extension ProxyWorker {
             pair: log?.pair(client.pointee.log) ?? 0) ?? MirrorTap.none
     }
 
-    /// Lets the mirror choose the request, and lends it what was sent so far.
+    /// Lets the mirror choose the request, and lends it the head and the body's first bytes.
+    /// `announced` is the length of the whole body, 0 where that is not known.
     private func mirror(
-        _ slot: Int, _ bytes: UnsafeRawPointer, route: Int, headSlices: Int, body: Slice
+        _ slot: Int, _ bytes: UnsafeRawPointer, route: Int, headSlices: Int, body: Slice,
+        announced: UInt64
     ) {
         let client = clients[slot]
-        let announced =
-            client.pointee.flags.contains(.requestChunked)
-            ? 0 : client.pointee.bodyLeft + UInt64(body.count)
         let id = beginCapture(slot, bytes, route: route, bodyBytes: announced)
         guard id != MirrorTap.none else { return }
         for place in 0..<headSlices {

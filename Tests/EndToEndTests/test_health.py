@@ -402,6 +402,14 @@ def lookups(gateway, result):
     return gateway.metrics().sum("umbra_resolver_lookups_total", name="app.test", result=result)
 
 
+def after_a_lookup(gateway):
+    """Returns just behind a look-up, a second before the next: its two questions (A, AAAA) then
+    get the answers of one script, not half the name from each."""
+    before = lookups(gateway, "found")
+    wait_for(lambda: lookups(gateway, "found") > before, "the end of a look-up", LOOKUP_S,
+             every=0.02)
+
+
 def wait_addresses(gateway, place, *hosts, target=0):
     wanted = [f"[{h}]:{place.port}" if ":" in h else f"{h}:{place.port}" for h in hosts]
     wait_for(lambda: endpoints(gateway, target)[0]["addresses"] == wanted,
@@ -485,6 +493,7 @@ def test_the_last_good_addresses_stay(named, place, dns, path, script, result):
     dns.addresses = {"app.test": ["127.0.0.2", "::1"]}
     gateway = named()
     wait_addresses(gateway, place, "::1", "127.0.0.2")
+    after_a_lookup(gateway)
     dns.script = script
     wait_for(lambda: lookups(gateway, result) >= 1, f"a look-up that ends {result}", LOOKUP_S)
     assert ask_many(gateway, path, 10) == {200: 10}

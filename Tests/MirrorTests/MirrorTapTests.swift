@@ -106,7 +106,17 @@ import Testing
             return try #require(cell).entry
         }
 
+        /// Takes small copies off the ring until it is empty.
+        func readCopies() { while copies.peek() != nil { copies.consume(1) } }
+
         func push(_ result: CopyReturn) -> Bool { returns.push(result) }
+
+        /// Ends a turn. Returns how often the shadow process was knocked at in it.
+        func endTurn() -> UInt64 {
+            tap.endTurn()
+            var count: UInt64 = 0
+            return CLinux.read(wake.fd, &count, 8) == 8 ? count : 0
+        }
 
         func take() -> [MirrorTap.Return] {
             var all: [MirrorTap.Return] = []
@@ -173,6 +183,32 @@ import Testing
         let back = rig.take()
         #expect(back.count == 1 && back[0].outcome.status == 204 && back[0].shadow == 0)
         rig.checkEmpty()
+    }
+
+    /// Once for each sleep, at the end of the turn behind the one that pushed.
+    @Test func aSleeperIsWokenATurnLater() throws {
+        let rig = try TapRig()
+        // Awake: nobody knocks.
+        #expect(rig.request() == 1)
+        #expect((rig.endTurn(), rig.tap.hasKnock, rig.endTurn()) == (0, false, 0))
+        rig.readCopies()
+        let sleeps = rig.copies.prepareToSleep()
+        #expect(sleeps)
+        // A turn without copies is none that wakes.
+        #expect((rig.endTurn(), rig.tap.hasKnock) == (0, false))
+        #expect(rig.request() == 1)
+        #expect((rig.endTurn(), rig.tap.hasKnock) == (0, true))
+        #expect(rig.request() == 1)
+        #expect((rig.endTurn(), rig.tap.hasKnock, rig.endTurn()) == (1, false, 0))
+        rig.readCopies()
+        let sleepsAgain = rig.copies.prepareToSleep()
+        #expect(sleepsAgain)
+        // It woke up by itself before its turn came.
+        #expect(rig.request() == 1)
+        #expect((rig.endTurn(), rig.tap.hasKnock) == (0, true))
+        rig.copies.wokeUp()
+        #expect((rig.endTurn(), rig.tap.hasKnock) == (0, false))
+        #expect(rig.board.tap(worker: 0).value(.wakes) == 1)
     }
 
     static let requests: [(String, Bool, plain: Bool)] = [
