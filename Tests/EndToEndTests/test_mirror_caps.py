@@ -280,6 +280,31 @@ def test_loans_are_bounded(mirrored, path):
         settled(gateway)
 
 
+def test_the_shadow_process_sleeps_between_seldom_copies(mirrored, path):
+    gateway, shadow = mirrored()
+    pid = gateway.pid("shadow")
+    rounds, pause = 20, 0.05
+
+    def switches():
+        with open(f"/proc/{pid}/status") as file:
+            return int(file.read().split("\nvoluntary_ctxt_switches:")[1].split()[0])
+
+    def woken():
+        return gateway.metrics().sum("umbra_mirror_wakes_total")
+
+    begun, woken_before = switches(), woken()
+    for number in range(rounds):
+        assert gateway.ask(f"{path}/{number}").status == 200
+        shadow.wait_seen(f"{path}/{number}")
+        time.sleep(pause)
+    # Awake for the copy, for the connection and for the answer; a look each millisecond would be some
+    # 50 for each copy.
+    assert switches() - begun <= 8 * rounds
+    # A machine short of time may bring two copies close together.
+    assert rounds / 2 < woken() - woken_before <= rounds
+    settled(gateway, eligible=rounds)
+
+
 def test_small_copies_share_blocks(mirrored, path):
     gateway, shadow = mirrored({"timeout_ms": 60000})
     pid = gateway.pid("shadow")

@@ -114,6 +114,23 @@ def test_a_bad_record_ends_its_connection(gateway, origin, path, version, fault)
 
 
 @VERSIONS
+@pytest.mark.parametrize("fault", FAULTS, ids=[f.__name__ for f in FAULTS])
+def test_a_bad_record_behind_a_head_ends_its_upload(gateway, origin, path, version, fault):
+    """It comes together with the head and the first of the body, which fill a block: the read behind
+    them, before anything was sent on, meets it."""
+    block = 16 << 10
+    request = request_bytes(path, "POST", body=b"x" * 4 * block)
+    with Raw(gateway.port, version) as client, secure(gateway.port) as other:
+        client.handshake()
+        client.stream.send(
+            client.record(request[:block]) + fault(client.record(request[block:2 * block])))
+        client.stream.wait_end()
+        assert exchange(other, path + "/other").status == 200
+    assert not [r for r in origin.seen(path) if r.path == path]
+    wait_for(lambda: gateway.metrics().sum("umbra_blocks_taken") <= 1, "the blocks to be given back")
+
+
+@VERSIONS
 def test_a_truncated_record_is_no_request(gateway, origin, path, version):
     """The connection ends within the record that has the request's last bytes."""
     with Raw(gateway.port, version) as client:
