@@ -122,7 +122,8 @@ public struct RingProducer<Entry: BitwiseCopyable>: ~Copyable {
         return memory.sleeping.pointee.load(ordering: .relaxed) != 0
     }
 
-    /// Whether the consumer sleeps and has to be woken; says so once for each sleep.
+    /// Whether the consumer sleeps and has to be woken; says so once for each sleep. Call after
+    /// publishing, as `consumerSleeps`.
     @inlinable
     public func consumerNeedsWaking() -> Bool {
         guard consumerSleeps() else { return false }

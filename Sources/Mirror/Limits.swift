@@ -11,6 +11,6 @@ public enum MirrorLimits {
     /// Returns that a worker takes back in one turn; the rest come with the next.
     public static let returnsPerTurnMax = 512
     /// A sleeping shadow process is woken at the end of the turn behind the one that pushed a copy,
-    /// which comes within so many milliseconds.
+    /// which begins within so many milliseconds.
     public static let knockDelayMs: Int32 = 1
 }

@@ -85,7 +85,7 @@ public final class MirrorTap {
     private var loans = 0
     private var pushedThisTurn = false
     /// Whether the shadow process was asleep when a turn pushed copies: it is woken at the end of
-    /// the next turn, which is to come within `MirrorLimits.knockDelayMs`.
+    /// the next turn, which is to begin within `MirrorLimits.knockDelayMs`.
     public private(set) var hasKnock = false
 
     /// - Parameters:

@@ -62,7 +62,7 @@ public final class ShadowWorker {
     /// False where the caller moves the time: then all of a turn happens at its `now`.
     private var isRealTime = false
     private var lastCopy: Instant
-    /// Whether the last copy came within `ShadowLimits.awakeMs` of the one before.
+    /// Whether the last copies came within `ShadowLimits.awakeMs` of each other.
     private var comesOften = false
     private var pace: TurnPace
     /// Whether the last turn left copies in the rings.
@@ -169,10 +169,10 @@ public final class ShadowWorker {
     /// The time right now: what a send or an answer is dated with.
     func clock() -> Instant { isRealTime ? .now() : now }
 
-    /// Remembers that there were copies: where they come often, the process stays awake for a
-    /// while.
-    func noteTraffic() {
-        comesOften = now < lastCopy.adding(ms: ShadowLimits.awakeMs)
+    /// Remembers that a turn had `copies`: where they come often, the process stays awake for a
+    /// while. One that is short of time has turns far apart, each with several.
+    func noteTraffic(copies: Int) {
+        comesOften = now < lastCopy.adding(ms: ShadowLimits.awakeMs * copies)
         lastCopy = now
     }
 
@@ -195,15 +195,17 @@ public final class ShadowWorker {
         fireTimers()
     }
 
-    /// Waits for events. Only after a while without copies is sleep announced: a worker under
-    /// load pays for no wake-up.
+    /// Waits for events. Sleep is announced only where copies are seldom: a worker under load pays
+    /// for no wake-up.
     private func wait(_ timeoutMs: Int32) -> Int {
         var limit =
             timeoutMs < 0 ? ShadowLimits.sleepMsMax : min(timeoutMs, ShadowLimits.sleepMsMax)
         if hasMoreCopies || scratch.unreadCount > 0 || hasCopies() { limit = 0 }
         if inFlight > 0 { limit = min(limit, ShadowLimits.busySleepMsMax) }
         let isAwake = comesOften && now < lastCopy.adding(ms: ShadowLimits.awakeMs)
-        if isRealTime, isAwake, !hasMoreCopies, scratch.unreadCount == 0, pace.restNs > 0 {
+        if isRealTime, isAwake || inFlight > 0, pace.restNs > 0, !hasMoreCopies,
+            scratch.unreadCount == 0
+        {
             // Copies that lie in the rings wait too: they are what the rest is to gather.
             Self.rest(ns: pace.restNs)
             limit = 0
@@ -211,7 +213,8 @@ public final class ShadowWorker {
             limit = min(limit, ShadowLimits.pollMs)
         } else if limit > 0 {
             for index in 0..<linkCount where links[index].isAttached {
-                if !links[index].copies.prepareToSleep() { limit = 0 }
+                // What came before the announcement wakes nobody.
+                if !links[index].copies.prepareToSleep() || hasLeavings(index) { limit = 0 }
             }
             let count = epoll.wait(timeoutMs: limit)
             for index in 0..<linkCount where links[index].isAttached {

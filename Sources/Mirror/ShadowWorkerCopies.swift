@@ -21,7 +21,8 @@ extension ShadowWorker {
             cancelLeft(of: index)
         }
         firstLink = (firstLink + 1) % linkCount
-        if budget < ShadowLimits.copiesPerTurnMax { noteTraffic() }
+        let taken = ShadowLimits.copiesPerTurnMax - budget
+        if taken > 0 { noteTraffic(copies: taken) }
     }
 
     /// Whether copies may be taken off the link: its worker has cleaned it for this epoch.
@@ -281,11 +282,15 @@ extension ShadowWorker {
         links[index].link.ticketsLeft[Int(ticket)].load(ordering: .relaxed) != 0
     }
 
+    /// Whether clients have left since the last turn.
+    func hasLeavings(_ index: Int) -> Bool {
+        links[index].link.leavings.acquired != links[index].leavingsSeen
+    }
+
     /// Gives up the copies whose clients have left, where their shadow is to.
     private func cancelLeft(of index: Int) {
-        let leavings = links[index].link.leavings.acquired
-        guard leavings != links[index].leavingsSeen else { return }
-        links[index].leavingsSeen = leavings
+        guard hasLeavings(index) else { return }
+        links[index].leavingsSeen = links[index].link.leavings.acquired
         for slot in 0..<pool.connections.walkEnd where pool.connections.isUsed(slot) {
             let connection = pool.connections[slot]
             guard connection.pointee.phase != .idle, connection.pointee.copy.link == index,

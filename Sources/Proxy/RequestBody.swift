@@ -48,10 +48,10 @@ extension ProxyWorker {
     }
 
     /// Moves the request's body on: from the socket through blocks to the upstream, as far as both
-    /// allow.
-    func pumpRequest(_ slot: Int) {
+    /// allow. `reads` have been done in this turn.
+    func pumpRequest(_ slot: Int, reads: Int = 0) {
         let client = clients[slot]
-        var rounds = 0
+        var reads = reads
         while client.pointee.state == .exchange, !client.pointee.flags.contains(.requestRead) {
             let upstream = Int(client.pointee.upstream)
             guard upstream >= 0, !upstreams[upstream].pointee.flags.contains(.writeFailed) else {
@@ -71,7 +71,7 @@ extension ProxyWorker {
                 guard passBuffered(slot, upstream) else { return }
                 continue
             }
-            guard mayRead(slot, &rounds, max: ProxyLimits.relayRoundsPerTurnMax) else { return }
+            guard mayRead(slot, &reads, max: ProxyLimits.relayRoundsPerTurnMax) else { return }
             if client.pointee.flags.contains(.requestChunked) {
                 guard fillInput(slot) else {
                     if client.pointee.flags.contains(.ended) { continue }
@@ -172,12 +172,11 @@ extension ProxyWorker {
     /// Passes a run of a body with Content-Length straight from socket to socket, several blocks at
     /// a time.
     private func passDirectly(_ slot: Int, _ upstream: Int) -> Bool {
-        switch receiveBody(slot, upstream) {
+        switch receiveBody(slot, atMost: queueRoom(upstreams[upstream].pointee.out)) {
         case .bytes:
             let parts = listBody(from: 0, at: 0)
             let isSent = sendToUpstream(upstream)
-            showBody(slot, parts, at: 0, isSent: isSent)
-            guard isSent, clients[slot].pointee.state == .exchange else { return false }
+            guard showBody(slot, parts, at: 0, isSent: isSent) else { return false }
             afterRequestBytes(slot)
             return true
         case .wouldBlock, .endOfStream: return true
@@ -192,11 +191,10 @@ extension ProxyWorker {
     }
 
     /// Reads a run of a body with Content-Length into `batch`, behind what is there.
-    private func receiveBody(_ slot: Int, _ upstream: Int) -> BlockRead {
+    private func receiveBody(_ slot: Int, atMost room: UInt64) -> BlockRead {
         let client = clients[slot]
         let step = receiveBlocks(
-            client.pointee.channel,
-            limit: min(client.pointee.bodyLeft, queueRoom(upstreams[upstream].pointee.out)))
+            client.pointee.channel, limit: min(client.pointee.bodyLeft, room))
         switch step {
         case .bytes(let count, let isFull):
             counters.add(.bytesIn, UInt64(count))
@@ -225,8 +223,8 @@ extension ProxyWorker {
     }
 
     /// Shows `parts` of `headParts` to the mirror and to the events where they were sent, and lets
-    /// go of them.
-    private func showBody(_ slot: Int, _ parts: Int, at start: Int, isSent: Bool) {
+    /// go of them. False where the exchange is over.
+    private func showBody(_ slot: Int, _ parts: Int, at start: Int, isSent: Bool) -> Bool {
         let isShown = isSent && clients[slot].pointee.state == .exchange
         for place in start..<start + parts {
             if isShown {
@@ -235,6 +233,7 @@ extension ProxyWorker {
             }
             blocks.release(headParts[place].slot)
         }
+        return isShown
     }
 
     /// Reads what else has come of a body, into `batch` behind the head and the body's first bytes,
@@ -243,18 +242,18 @@ extension ProxyWorker {
     @inline(never)
     func receiveMore(_ slot: Int, _ upstream: Int, at start: Int) -> Int {
         let first = batch.count
-        if case .failed = receiveBody(slot, upstream) { return -1 }
+        let room = queueRoom(upstreams[upstream].pointee.out)
+        // The batch may have to wait for the upstream, too.
+        guard room > UInt64(batch.byteCount) else { return 0 }
+        if case .failed = receiveBody(slot, atMost: room - UInt64(batch.byteCount)) { return -1 }
         return listBody(from: first, at: start)
     }
 
     /// Ends what `receiveMore` began, once `batch` was sent. False where the exchange is over.
     @inline(never)
     func passedMore(_ slot: Int, _ parts: Int, at start: Int, isSent: Bool) -> Bool {
-        guard parts > 0 else {
-            closeClient(slot)
-            return false
-        }
-        showBody(slot, parts, at: start, isSent: isSent)
-        return true
+        if parts > 0 { return showBody(slot, parts, at: start, isSent: isSent) }
+        if clients[slot].pointee.state == .exchange { closeClient(slot) }
+        return false
     }
 }

@@ -375,7 +375,8 @@ extension ProxyWorker {
                 more = receiveMore(slot, upstream, at: headSlices)
             }
         }
-        keepForReplay(slot, upstream)
+        // Large bodies are not kept: they would fill the blocks while they wait for an answer.
+        if more == 0 { keepForReplay(slot, upstream) }
         let isSent = sendToUpstream(upstream)
         if isSent {
             mirror(
@@ -388,7 +389,7 @@ extension ProxyWorker {
         if !client.pointee.flags.contains(.requestRead), client.pointee.state == .exchange {
             client.pointee.progress = 0
             schedule(client: slot, ms: bodyTimeoutMs)
-            pumpRequest(slot)
+            pumpRequest(slot, reads: more == 0 ? 0 : 1)
         }
     }
 
