@@ -122,7 +122,7 @@ public final class AdminServer {
                 drive(token.slot)
             }
         }
-        takeAnswers()
+        takeAnswers(now: moved)
         // Whoever began to go on in this turn has had its answer of this turn.
         for slot in due { drive(slot) }
         for slot in connections.indices {
@@ -286,8 +286,9 @@ public final class AdminServer {
         }
     }
 
-    /// Passes the supervisor's answers on; those to clients that are gone are dropped.
-    private func takeAnswers() {
+    /// Passes the supervisor's answers on; those to clients that are gone are dropped. What they
+    /// tell of may be younger than this turn: the time is read once they are here.
+    private func takeAnswers(now moved: Instant?) {
         var waiting: [Order] = []
         for order in orders {
             guard let answer = mailbox?.takeAnswer(order.place) else {
@@ -298,7 +299,7 @@ public final class AdminServer {
                 connection.phase == .parked
             else { continue }
             respond(
-                order.slot, connection, pages.answer(order.action, answer, now: now),
+                order.slot, connection, pages.answer(order.action, answer, now: moved ?? .now()),
                 isHead: false, closes: connection.isLast)
         }
         orders = waiting
