@@ -224,7 +224,8 @@ extension ProxyWorker {
 
     /// Shows `parts` of `headParts` to the mirror and to the events where they were sent, and lets
     /// go of them. False where the exchange is over.
-    private func showBody(_ slot: Int, _ parts: Int, at start: Int, isSent: Bool) -> Bool {
+    @inline(never)
+    func showBody(_ slot: Int, _ parts: Int, at start: Int, isSent: Bool) -> Bool {
         let isShown = isSent && clients[slot].pointee.state == .exchange
         for place in start..<start + parts {
             if isShown {
@@ -237,23 +238,18 @@ extension ProxyWorker {
     }
 
     /// Reads what else has come of a body, into `batch` behind the head and the body's first bytes,
-    /// and lists it in `headParts` from `start` on. Returns how many slices; -1 where the client is
-    /// gone.
+    /// and lists it in `headParts` from `start` on. Returns how many slices. A client that is gone
+    /// has ended: `pumpRequest`, which comes next, closes it.
     @inline(never)
     func receiveMore(_ slot: Int, _ upstream: Int, at start: Int) -> Int {
         let first = batch.count
         let room = queueRoom(upstreams[upstream].pointee.out)
         // The batch may have to wait for the upstream, too.
         guard room > UInt64(batch.byteCount) else { return 0 }
-        if case .failed = receiveBody(slot, atMost: room - UInt64(batch.byteCount)) { return -1 }
+        if case .failed = receiveBody(slot, atMost: room - UInt64(batch.byteCount)) {
+            clients[slot].pointee.flags.remove(.readReady)
+            clients[slot].pointee.flags.insert(.ended)
+        }
         return listBody(from: first, at: start)
-    }
-
-    /// Ends what `receiveMore` began, once `batch` was sent. False where the exchange is over.
-    @inline(never)
-    func passedMore(_ slot: Int, _ parts: Int, at start: Int, isSent: Bool) -> Bool {
-        if parts > 0 { return showBody(slot, parts, at: start, isSent: isSent) }
-        if clients[slot].pointee.state == .exchange { closeClient(slot) }
-        return false
     }
 }

@@ -383,7 +383,7 @@ extension ProxyWorker {
                 slot, bytes, route: route, headSlices: headSlices, body: body, announced: announced)
         }
         releaseHead(headSlices)
-        if more != 0, !passedMore(slot, more, at: headSlices, isSent: isSent) { return }
+        if more > 0, !showBody(slot, more, at: headSlices, isSent: isSent) { return }
         if largeHead { consumeHead(slot, headBytes) }
         afterRequestBytes(slot)
         if !client.pointee.flags.contains(.requestRead), client.pointee.state == .exchange {
