@@ -57,6 +57,19 @@ def test_pipelined_requests_with_bodies_and_heads(gateway, origin, path):
         assert client.read_final().body == b""
 
 
+@pytest.mark.parametrize("behind", [-1, 0, 1, 16 << 10, 600_000])
+def test_a_request_behind_a_body_that_ends_about_a_blocks_end(gateway, origin, path, behind):
+    # The first block holds the head too; reads of the body are to stop where the body does.
+    origin.on(path, lambda c, r: c.send(answer(body=r.body)))
+    head_bytes = len(request_bytes(path, "POST", body=b"x" * 20_000)) - 20_000
+    body = bytes(number % 251 for number in range((16 << 10) - head_bytes + behind))
+    with gateway.client() as client:
+        client.send(request_bytes(path, "POST", body=body) * 2 + request_bytes(path))
+        assert client.read_final("POST").body == body
+        assert client.read_final("POST").body == body
+        assert client.read_final().body == b""
+
+
 def test_a_request_that_arrives_byte_by_byte(gateway, origin, path):
     origin.on(path, lambda c, r: c.send(answer(body=r.body)))
     with gateway.client() as client:
